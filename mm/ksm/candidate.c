@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The fate of one page. Engine layer.
+ *
+ * ksm_visit() sees a page during the walk and decides by digests what it is; pages for which it knows a
+ * partner go to the worklist, partners that have to be looked at first go to the revisits. Both are
+ * worked off by ksm_settle().
+ *
+ * Locking: runs under the PTE lock, takes a bucket lock. Lifetime: work holds a reference to its slot, a
+ * revisit also to a page. Failure: where the lists are full, the page stays SEEN and comes again with the
+ * next pass. Tests: merge and yield tests in tools/testing/selftests/vm/.
+ */
+#include <linux/highmem.h>
+
+#include "scan.h"
+#include "smart_scan.h"
+
+#define KSM_COST_SAMPLE	1
+#define KSM_COST_FULL	8
+
+static u32 ksm_visit_full(struct ksm_scan *scan, const void *kaddr)
+{
+	scan->cost += KSM_COST_FULL;
+	return ksm_digest_full(&scan->domain->digest, kaddr);
+}
+
+static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
+			  enum ksm_work_kind kind, struct page *page)
+{
+	if (scan->nr_work == ARRAY_SIZE(scan->work))
+		return;
+	ksm_slot_get(span->slot);
+	scan->work[scan->nr_work++] = (struct ksm_work) {
+		.slot = span->slot,
+		.address = ksm_item_address(span, pos),
+		.key = key,
+		.kind = kind,
+		.large = folio_test_large(page_folio(page)),
+	};
+}
+
+/* Have @item looked at; with a @peer, because both seem to be equal. Under its bucket lock. */
+static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_item *item, u64 key, struct page *peer)
+{
+	struct ksm_span *span = ksm_item_span(item);
+
+	if (scan->nr_revisits == ARRAY_SIZE(scan->revisit))
+		return;
+	ksm_slot_get(span->slot);
+	if (peer)
+		get_page(peer);
+	scan->revisit[scan->nr_revisits++] = (struct ksm_revisit) {
+		.slot = span->slot,
+		.address = ksm_item_address(span, ksm_item_pos(item)),
+		.key = key,
+		.peer = peer,
+	};
+}
+
+static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, u64 key)
+{
+	return key == scan->domain->zero_key && READ_ONCE(scan->domain->knobs.use_zero_pages) &&
+	       !mm_forbids_zeropage(ksm_slot_mm(span->slot));
+}
+
+/* The page's full digest is known, and others have its sample. */
+static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+					 struct page *page, u64 key)
+{
+	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	struct ksm_stable *stable;
+	struct folio *folio = NULL;
+	struct ksm_item *lone, *peer = NULL;
+	enum ksm_match match;
+
+	set_bit(pos, &span->crowded);
+	ksm_item_set_key(span, pos, key);
+	if (ksm_zero_wanted(scan, span, key)) {
+		ksm_want_work(scan, span, pos, key, KSM_WORK_ZERO, page);
+		return KSM_VISIT_RESTLESS;
+	}
+
+	spin_lock(&bucket->lock);
+	match = __ksm_stable_lookup(bucket, key, &stable, &folio);
+	if (match == KSM_MATCH_NONE || match == KSM_MATCH_FULL) {
+		lone = __ksm_unstable_lone(bucket, ksm_key_sample(key));
+		if (lone)
+			ksm_want_revisit(scan, lone, 0, NULL);
+		peer = __ksm_unstable_peer(bucket, key, scan->pass);
+		if (peer)
+			ksm_want_revisit(scan, peer, key, page);
+		else
+			__ksm_unstable_insert(bucket, span, pos, key);
+	}
+	spin_unlock(&bucket->lock);
+
+	if (match == KSM_MATCH_ROOM)
+		folio_put(folio);
+	if (match == KSM_MATCH_ROOM || peer)
+		ksm_want_work(scan, span, pos, key, KSM_WORK_ATTACH, page);
+	return match == KSM_MATCH_ROOM || match == KSM_MATCH_BUSY || peer ?
+		KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
+}
+
+/* The item is SEEN, and its page was equal at two visits. */
+static enum ksm_visit ksm_decide(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+				 struct page *page, const void *kaddr, u64 key)
+{
+	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	const u32 sample = ksm_key_sample(key);
+	bool known;
+
+	if (!ksm_key_full(key)) {
+		spin_lock(&bucket->lock);
+		known = __ksm_sample_known(bucket, sample) || sample == ksm_key_sample(scan->domain->zero_key);
+		if (!known)
+			__ksm_unstable_insert(bucket, span, pos, key);
+		spin_unlock(&bucket->lock);
+		if (!known)
+			return KSM_VISIT_CALM;
+		key = ksm_key(sample, ksm_visit_full(scan, kaddr));
+	}
+	return ksm_decide_crowded(scan, span, pos, page, key);
+}
+
+static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+				       struct page *page, const void *kaddr)
+{
+	enum ksm_item_state state = ksm_item_state(span, pos);
+	u64 old = ksm_item_key(span, pos), key;
+	u32 sample = ksm_digest_sample(&scan->domain->digest, kaddr), full = 0;
+
+	scan->cost += KSM_COST_SAMPLE;
+	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) && test_bit(pos, &span->crowded))
+		full = ksm_visit_full(scan, kaddr);
+	key = ksm_key(sample, full);
+
+	if (state == KSM_ITEM_NONE || sample != ksm_key_sample(old) ||
+	    (ksm_key_full(old) && full != ksm_key_full(old))) {
+		if (state == KSM_ITEM_UNSTABLE)
+			ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
+		else if (state == KSM_ITEM_NONE)
+			ksm_item_to(span, pos, KSM_ITEM_SEEN);
+		if (!full)
+			clear_bit(pos, &span->crowded);
+		ksm_item_set_age(span, pos, 0);
+		ksm_item_set_key(span, pos, key);
+		return KSM_VISIT_RESTLESS;
+	}
+	if (state == KSM_ITEM_UNSTABLE) {
+		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) && !ksm_zero_wanted(scan, span, key))
+			return ksm_item_age(span, pos) ? KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
+		ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
+	}
+	return ksm_decide(scan, span, pos, page, kaddr, key);
+}
+
+/**
+ * ksm_visit - look at an anonymous page that is not merged
+ * @scan: the scanner; its @cost grows by about 100 ns a unit
+ * @span: the page's span
+ * @pos: its position
+ * @page: the page, mapped there
+ *
+ * Context: PTE lock held, so the page stays; owner of the slot.
+ * Return: whether there was news.
+ */
+enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, struct page *page)
+{
+	const void *kaddr = kmap_local_page(page);
+	enum ksm_visit visit = ksm_visit_mapped(scan, span, pos, page, kaddr);
+
+	kunmap_local(kaddr);
+	return visit;
+}
+

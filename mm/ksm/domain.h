@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A merging domain and its scan context: everything that is not in a slot, span or stable node.
+ *
+ * There are no other variables: each function is handed the domain or the context it works on, so that
+ * there can be more than one of either.
+ *
+ * Lock order, outer first (who guards what is said at the fields):
+ *
+ *	ksm_domain.scan_sem		never held while blocking on an mmap_lock
+ *	  mm->mmap_lock			one at a time
+ *	    mmu_notifier range
+ *	      folio lock		trylock, except one when no other folio lock is held
+ *	        anon_vma lock
+ *	          PTE lock
+ *	            ksm_bucket.lock	one at a time
+ *	              ksm_domain.slot_lock, ksm_domain.idle_lock	leaves
+ */
+#ifndef _MM_KSM_DOMAIN_H
+#define _MM_KSM_DOMAIN_H
+
+#include <linux/hashtable.h>
+#include <linux/ksm.h>
+#include <linux/mm.h>
+#include <linux/rwsem.h>
+#include <linux/wait.h>
+
+#include "forest.h"
+#include "stats.h"
+
+#define KSM_SLOT_HASH_BITS	10
+
+#define KSM_RUN_STOP	0U
+#define KSM_RUN_MERGE	1U
+#define KSM_RUN_UNMERGE	2U
+
+/**
+ * struct ksm_knobs - what the operator sets; see Documentation/ABI/testing/sysfs-kernel-mm-ksm
+ * @run: KSM_RUN_*; written under scan_sem, read anywhere
+ * @pages_to_scan: pages a wake-up
+ * @sleep_millisecs: between two wake-ups
+ * @max_page_sharing: mappings of one KSM page, written under scan_sem when nothing is shared
+ * @use_zero_pages: map the zero page where a page holds zeroes
+ * @smart_scan: back off from spans that do not change
+ */
+struct ksm_knobs {
+	unsigned int run;
+	unsigned int pages_to_scan;
+	unsigned int sleep_millisecs;
+	unsigned int max_page_sharing;
+	bool use_zero_pages;
+	bool smart_scan;
+};
+
+/**
+ * struct ksm_domain - those who may share with each other
+ * @scan_sem: read by scanners for a chunk of work; written by what needs them out of the way: run=2,
+ *	max_page_sharing, memory offline
+ * @digest: constant
+ * @zero_key: key of a page of zeroes; constant
+ * @forest: the trees
+ * @stats: counters
+ * @knobs: settings
+ * @full_scans: passes since boot or the last run=2
+ * @unmerge_stamp: counts down with each run=2, so that it is no number of a pass; under scan_sem
+ * @slot_lock: guards the next two, and in every slot: owner, exiting, stamp, linkage
+ * @slot_hash: slots by mm
+ * @slots: the same as a list, in the order of scanning
+ * @idle_lock: guards @idle
+ * @idle: stable nodes without items
+ * @wait: ksmd sleeps here
+ * @offline: blocks of memory going offline: ksmd is parked meanwhile
+ */
+struct ksm_domain {
+	struct rw_semaphore scan_sem;
+	struct ksm_digest digest;
+	u64 zero_key;
+	struct ksm_forest forest;
+	struct ksm_stats stats;
+	struct ksm_knobs knobs;
+	unsigned long full_scans;
+	u32 unmerge_stamp;
+
+	spinlock_t slot_lock;
+	DECLARE_HASHTABLE(slot_hash, KSM_SLOT_HASH_BITS);
+	struct list_head slots;
+
+	spinlock_t idle_lock;
+	struct list_head idle;
+
+	wait_queue_head_t wait;
+	bool offline;
+};
+
+extern struct ksm_domain ksm_host;
+
+/* Until there are isolation domains, every mm is in the host's. */
+static inline struct ksm_domain *ksm_mm_domain(struct mm_struct *mm)
+{
+	return &ksm_host;
+}
+
+#endif /* _MM_KSM_DOMAIN_H */

@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Merging: promote and attach, in batches. Page table layer.
+ *
+ * A batch is up to 16 pages of one VMA under one page table. It goes through the steps below, in the
+ * order of the functions called by ksm_batch_run(); a page that fails one of them leaves the batch, with
+ * its outcome noted, and is put back as it was.
+ *
+ *	1 collect	under the PTE lock, take references to the pages
+ *	2 resolve	find the KSM pages to attach to, allocate nodes to promote with
+ *	3		start of the mmu_notifier range
+ *	4 lock		folio locks, all by trylock: no order, no deadlock
+ *	5 protect	under the PTE lock: clear all PTEs, one TLB flush, then write-protect those whose
+ *			pages nobody else holds a reference to
+ *	6 compare	both sides are immutable now, and this compare decides
+ *	7 promote, replace	the page becomes a KSM page; or its PTE maps the KSM page (or the zero page)
+ *	8 release	unlock, end of the range, drop references
+ *
+ * Locking: mmap_lock is held for read by the caller, and nothing below it. Lifetime: pages and targets are
+ * referenced from step 1 and 2 to step 8. Failure: any page may fail at any step, without harm to it or the
+ * others. Tests: merge, cow, pins, bits, thp tests in tools/testing/selftests/vm/, ksm_torture.
+ */
+#include <linux/highmem.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/memremap.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pagewalk.h>
+#include <linux/rmap.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include <asm/tlbflush.h>
+#include <trace/events/ksm.h>
+
+#include "../internal.h"
+#include "scan.h"
+
+/* KVM drops all of a range, so pages farther apart than this get ranges of their own. */
+#define KSM_BATCH_GAP	(8 * PAGE_SIZE)
+
+/**
+ * ksm_vma_scannable - may pages of a VMA be merged
+ * @vma: the VMA
+ *
+ * Context: mmap_lock held.
+ * Return: whether they may.
+ */
+bool ksm_vma_scannable(struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_MERGEABLE) && vma->anon_vma && !vma_is_temporary_stack(vma);
+}
+
+/**
+ * ksm_page_mergeable - may a page become, or be replaced by, a KSM page
+ * @page: mapped (PTE lock held) or referenced; may be part of a large folio
+ *
+ * Not swap-backed are the pages of MADV_FREE, which may be dropped any time.
+ *
+ * Return: whether it may.
+ */
+bool ksm_page_mergeable(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio_test_anon(folio) && !folio_test_ksm(folio) && folio_test_swapbacked(folio) &&
+	       !folio_test_hugetlb(folio) && !folio_is_zone_device(folio) && !PageHWPoison(page);
+}
+
+static struct folio *ksm_candidate_folio(const struct ksm_candidate *c)
+{
+	return page_folio(c->page);
+}
+
+static void ksm_candidate_fail(struct ksm_candidate *c, enum ksm_outcome outcome)
+{
+	c->work->outcome = outcome;
+	c->live = false;
+}
+
+static bool ksm_target_is_zero(const struct ksm_candidate *c)
+{
+	return c->work->kind == KSM_WORK_ZERO;
+}
+
+/* References that the folio should have, with ours: anything more may be a writer, like O_DIRECT. */
+static bool ksm_folio_referenced_elsewhere(struct folio *folio)
+{
+	return folio_ref_count(folio) != folio_mapcount(folio) + 1 + folio_test_swapcache(folio);
+}
+
+static pte_t *ksm_batch_map(struct ksm_batch *batch, spinlock_t **ptl)
+{
+	struct mm_struct *mm = batch->vma->vm_mm;
+	pmd_t *pmd = mm_find_pmd(mm, batch->start);
+
+	return pmd ? pte_offset_map_lock(mm, pmd, batch->start, ptl) : NULL;
+}
+
+static pte_t *ksm_candidate_ptep(struct ksm_batch *batch, pte_t *first, struct ksm_candidate *c)
+{
+	return first + ((c->work->address - batch->start) >> PAGE_SHIFT);
+}
+
+static bool ksm_batch_live(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live)
+			return true;
+	}
+	return false;
+}
+
+static void ksm_candidate_collect(struct ksm_batch *batch, struct ksm_candidate *c, pte_t *ptep)
+{
+	c->pte = ptep_get(ptep);
+	if (!pte_present(c->pte))
+		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	c->page = vm_normal_page(batch->vma, c->work->address, c->pte);
+	if (!c->page || !ksm_page_mergeable(c->page) || folio_test_large(page_folio(c->page))) {
+		c->page = NULL;
+		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	}
+	get_page(c->page);
+	if (ksm_folio_referenced_elsewhere(ksm_candidate_folio(c)))
+		ksm_candidate_fail(c, KSM_OUTCOME_PINNED);
+}
+
+/* Step 1 */
+static void ksm_batch_collect(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+	spinlock_t *ptl;
+	pte_t *first;
+
+	first = ksm_batch_map(batch, &ptl);
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (first)
+			ksm_candidate_collect(batch, c, ksm_candidate_ptep(batch, first, c));
+		else
+			ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	}
+	if (first)
+		pte_unmap_unlock(first, ptl);
+}
+
+static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_candidate *c)
+{
+	struct folio *folio;
+
+	if (ksm_target_is_zero(c)) {
+		c->target = ZERO_PAGE(c->work->address);
+		return;
+	}
+	switch (ksm_stable_lookup(domain, c->work->key, &c->stable, &folio)) {
+	case KSM_MATCH_ROOM:
+		c->target = folio_page(folio, 0);
+		return;
+	case KSM_MATCH_NONE:
+	case KSM_MATCH_FULL:
+		c->stable = NULL;
+		if (c->work->kind == KSM_WORK_PROMOTE)
+			c->stable = ksm_stable_alloc(domain);
+		if (!c->stable)
+			ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+		return;
+	case KSM_MATCH_BUSY:
+		c->stable = NULL;
+		ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+		return;
+	}
+}
+
+/* Step 2 */
+static void ksm_batch_resolve(struct ksm_scan *scan, struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live)
+			ksm_candidate_resolve(scan->domain, c);
+	}
+}
+
+static bool ksm_target_locked_before(struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	struct ksm_candidate *other;
+
+	for (other = batch->candidate; other < c; other++) {
+		if (other->target == c->target && other->target_locked)
+			return true;
+	}
+	return false;
+}
+
+static void ksm_candidate_lock(struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	struct folio *target;
+
+	c->locked = folio_trylock(ksm_candidate_folio(c));
+	if (!c->locked)
+		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+	if (!ksm_page_mergeable(c->page) || folio_test_large(ksm_candidate_folio(c)))
+		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	if (!c->target || ksm_target_is_zero(c))
+		return;
+
+	target = page_folio(c->target);
+	if (!ksm_target_locked_before(batch, c)) {
+		c->target_locked = folio_trylock(target);
+		if (!c->target_locked)
+			return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+	}
+	if (!ksm_stable_owns(c->stable, target) || PageHWPoison(c->target) || folio_is_zone_device(target))
+		ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+}
+
+/* Step 4 */
+static void ksm_batch_lock(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live)
+			ksm_candidate_lock(batch, c);
+	}
+}
+
+/* The accessed bit may be set by the CPU at any time. */
+static bool ksm_pte_same(pte_t a, pte_t b)
+{
+	return pte_same(pte_mkold(a), pte_mkold(b));
+}
+
+/* Clear the PTEs of all live candidates and flush them from the TLBs. Where one changed, it's left alone. */
+static void ksm_batch_clear(struct ksm_batch *batch, pte_t *first)
+{
+	struct vm_area_struct *vma = batch->vma;
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		pte_t *ptep = ksm_candidate_ptep(batch, first, c);
+
+		if (!c->live)
+			continue;
+		if (!ksm_pte_same(ptep_get(ptep), c->pte)) {
+			ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+			continue;
+		}
+		flush_cache_page(vma, c->work->address, pte_pfn(c->pte));
+		c->pte = ptep_get_and_clear(vma->vm_mm, c->work->address, ptep);
+	}
+	/* Always: NUMA hinting and userfaultfd change PTEs first and flush after they dropped the lock. */
+	flush_tlb_range(vma, batch->start, batch->end);
+	/* The PTEs are gone before references are counted; pairs with GUP-fast, which does it in reverse. */
+	smp_mb();
+}
+
+static void ksm_candidate_protect(struct ksm_batch *batch, struct ksm_candidate *c, pte_t *ptep)
+{
+	struct folio *folio = ksm_candidate_folio(c);
+
+	if (ksm_folio_referenced_elsewhere(folio) ||
+	    (PageAnonExclusive(c->page) && folio_try_share_anon_rmap_pte(folio, c->page)))
+		ksm_candidate_fail(c, KSM_OUTCOME_PINNED);
+	else
+		c->pte = pte_wrprotect(c->pte);
+	set_pte_at(batch->vma->vm_mm, c->work->address, ptep, c->pte);
+}
+
+/* Step 5 */
+static void ksm_batch_protect(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+	spinlock_t *ptl;
+	pte_t *first;
+
+	first = ksm_batch_map(batch, &ptl);
+	if (first)
+		ksm_batch_clear(batch, first);
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (!c->live)
+			continue;
+		if (first)
+			ksm_candidate_protect(batch, c, ksm_candidate_ptep(batch, first, c));
+		else
+			ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	}
+	if (first)
+		pte_unmap_unlock(first, ptl);
+}
+
+/* Step 6 */
+static void ksm_batch_compare(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live && c->target && !pages_identical(c->page, c->target))
+			ksm_candidate_fail(c, KSM_OUTCOME_DIFFERS);
+	}
+}
+
+/*
+ * Step 7 for a page without a target. A folio that is mapped more than once keeps the anon_vma under
+ * which rmap finds all its mappings. The content may have changed between visit and write-protection:
+ * then the node would stand at the wrong place in the tree.
+ */
+static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	struct folio *folio = ksm_candidate_folio(c), *other;
+	struct anon_vma *anon_vma = batch->vma->anon_vma;
+	const struct ksm_digest *digest = &scan->domain->digest;
+	struct ksm_stable *stable = c->stable, *found;
+	const void *kaddr;
+	u32 full;
+
+	kaddr = kmap_local_page(c->page);
+	full = ksm_digest_full(digest, kaddr);
+	kunmap_local(kaddr);
+	if (full != ksm_key_full(c->work->key) || !folio_mapped(folio))
+		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	if (ksm_stable_lookup(scan->domain, c->work->key, &found, &other) == KSM_MATCH_ROOM) {
+		folio_put(other);
+		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+	}
+	if (folio_mapcount(folio) > 1)
+		anon_vma = folio_anon_vma(folio);
+
+	if (ksm_item_state(c->span, c->pos) == KSM_ITEM_UNSTABLE)
+		ksm_unstable_erase(c->span, c->pos, KSM_ITEM_SEEN);
+	ksm_item_link(c->span, c->pos, stable, anon_vma, linear_page_index(batch->vma, c->work->address));
+	ksm_stable_attach_folio(stable, folio, c->work->key);
+	c->stable = NULL;
+	c->live = false;
+	c->work->outcome = KSM_OUTCOME_MERGED;
+	trace_ksm_merge_one_page(folio_pfn(folio), &c->span->items[c->pos], batch->vma->vm_mm, 0);
+}
+
+static void ksm_batch_promote(struct ksm_scan *scan, struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live && !c->target)
+			ksm_candidate_promote(scan, batch, c);
+	}
+}
+
+/* The target's PTE: never writable, with the bits of others carried over. */
+static pte_t ksm_target_pte(struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	pgprot_t prot = batch->vma->vm_page_prot;
+	pte_t pte;
+
+	if (ksm_target_is_zero(c))
+		pte = pte_mkdirty(pte_mkspecial(pfn_pte(page_to_pfn(c->target), prot)));
+	else
+		pte = mk_pte(c->target, prot);
+	pte = pte_wrprotect(pte);
+	pte = pte_young(c->pte) ? pte_mkyoung(pte) : pte_mkold(pte);
+	pte = pte_soft_dirty(c->pte) ? pte_mksoft_dirty(pte) : pte_clear_soft_dirty(pte);
+	if (pte_uffd_wp(c->pte))
+		pte = pte_mkuffd_wp(pte);
+	return pte;
+}
+
+/* The PTE is clear: make it map the target, and account for that. */
+static void ksm_candidate_replace(struct ksm_batch *batch, struct ksm_candidate *c, pte_t *ptep)
+{
+	struct vm_area_struct *vma = batch->vma;
+	struct mm_struct *mm = vma->vm_mm;
+	unsigned long address = c->work->address;
+
+	if (ksm_item_state(c->span, c->pos) == KSM_ITEM_UNSTABLE)
+		ksm_unstable_erase(c->span, c->pos, KSM_ITEM_SEEN);
+	if (ksm_target_is_zero(c)) {
+		ksm_item_to(c->span, c->pos, KSM_ITEM_NONE);
+		ksm_map_zero_page(mm);
+		dec_mm_counter(mm, MM_ANONPAGES);
+	} else {
+		get_page(c->target);
+		folio_add_anon_rmap_pte(page_folio(c->target), c->target, vma, address, RMAP_NONE);
+		ksm_item_link(c->span, c->pos, c->stable, vma->anon_vma, linear_page_index(vma, address));
+	}
+	set_pte_at(mm, address, ptep, ksm_target_pte(batch, c));
+	folio_remove_rmap_pte(ksm_candidate_folio(c), c->page, vma);
+	c->replaced = true;
+	c->live = false;
+	c->work->outcome = KSM_OUTCOME_MERGED;
+	trace_ksm_merge_with_ksm_page(ksm_target_is_zero(c) ? NULL : c->target, page_to_pfn(c->target),
+				      &c->span->items[c->pos], mm, 0);
+}
+
+/* Step 7 for pages with a target */
+static void ksm_batch_replace(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+	spinlock_t *ptl;
+	pte_t *first;
+
+	if (!ksm_batch_live(batch))
+		return;
+	first = ksm_batch_map(batch, &ptl);
+	if (!first)
+		return;
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live && !ksm_target_is_zero(c) && !ksm_stable_has_room(c->stable))
+			ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+	}
+	ksm_batch_clear(batch, first);
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (c->live)
+			ksm_candidate_replace(batch, c, ksm_candidate_ptep(batch, first, c));
+	}
+	pte_unmap_unlock(first, ptl);
+}
+
+static void ksm_candidate_unlock(struct ksm_candidate *c)
+{
+	struct folio *folio;
+
+	if (c->locked) {
+		folio = ksm_candidate_folio(c);
+		if (c->replaced && !folio_mapped(folio))
+			folio_free_swap(folio);
+		folio_unlock(folio);
+	}
+	if (c->target_locked)
+		folio_unlock(page_folio(c->target));
+}
+
+static void ksm_candidate_put(struct ksm_candidate *c)
+{
+	if (c->replaced)
+		put_page(c->page);
+	if (c->page)
+		put_page(c->page);
+	if (c->target && !ksm_target_is_zero(c))
+		put_page(c->target);
+	else if (c->stable)
+		ksm_stable_free(c->stable);
+}
+
+static void ksm_batch_merge(struct ksm_scan *scan, struct ksm_batch *batch)
+{
+	struct mmu_notifier_range range;
+	struct ksm_candidate *c;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, batch->vma->vm_mm, batch->start, batch->end);
+	mmu_notifier_invalidate_range_start(&range);
+	ksm_batch_lock(batch);
+	if (ksm_batch_live(batch)) {
+		ksm_batch_protect(batch);
+		ksm_batch_compare(batch);
+		ksm_batch_promote(scan, batch);
+		ksm_batch_replace(batch);
+	}
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++)
+		ksm_candidate_unlock(c);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
+static void ksm_batch_run(struct ksm_scan *scan, struct ksm_batch *batch)
+{
+	struct ksm_candidate *c;
+
+	if (batch->vma->vm_flags & VM_LOCKED)
+		mlock_drain_local();
+	ksm_batch_collect(batch);
+	ksm_batch_resolve(scan, batch);
+	if (ksm_batch_live(batch))
+		ksm_batch_merge(scan, batch);
+	if (batch->vma->vm_flags & VM_LOCKED)
+		mlock_drain_local();
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++)
+		ksm_candidate_put(c);
+}
+
+static bool ksm_split_wanted(struct ksm_scan *scan, struct ksm_work *work, struct page *page)
+{
+	struct ksm_stable *stable;
+	struct folio *target;
+	bool wanted;
+
+	if (work->kind == KSM_WORK_PROMOTE)	/* has been compared already */
+		return true;
+	if (work->kind == KSM_WORK_ZERO)
+		return pages_identical(page, ZERO_PAGE(work->address));
+	if (ksm_stable_lookup(scan->domain, work->key, &stable, &target) != KSM_MATCH_ROOM)
+		return false;
+	wanted = pages_identical(page, folio_page(target, 0));
+	folio_put(target);
+	return wanted;
+}
+
+/* Only small folios become KSM pages. A large one is split when one of its pages proved to be equal. */
+static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct ksm_work *work)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	struct page *page;
+
+	folio = folio_walk_start(&fw, vma, work->address, 0);
+	if (!folio)
+		return;
+	page = fw.page;
+	folio_get(folio);
+	folio_walk_end(&fw, vma);
+
+	if (folio_test_large(folio) && ksm_page_mergeable(page) && ksm_split_wanted(scan, work, page) &&
+	    folio_trylock(folio)) {
+		if (folio_test_large(folio) && split_folio(folio))
+			work->outcome = KSM_OUTCOME_PINNED;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+}
+
+/* Fill the batch from the work; returns how much of it was used up. */
+static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot, struct vm_area_struct *vma,
+				   struct ksm_work *work, unsigned int nr)
+{
+	const unsigned long limit = min(vma->vm_end, ALIGN(work->address + 1, PMD_SIZE));
+	struct ksm_batch *batch = &scan->batch;
+	unsigned int i;
+
+	batch->vma = vma;
+	batch->nr = 0;
+	batch->start = work->address;
+	for (i = 0; i < nr && batch->nr < KSM_BATCH_PAGES; i++) {
+		struct ksm_candidate *c = &batch->candidate[batch->nr];
+		unsigned long address = work[i].address;
+
+		if (i && (address >= limit || address > batch->end + KSM_BATCH_GAP))
+			break;
+		if (i && address < batch->end) {
+			work[i].outcome = KSM_OUTCOME_CHANGED;
+			continue;
+		}
+		*c = (struct ksm_candidate) { .work = &work[i], .live = true };
+		c->span = ksm_span_lookup(slot, address >> PAGE_SHIFT, &c->pos);
+		if (work[i].large)
+			ksm_split(scan, vma, &work[i]);
+		if (!c->span || ksm_item_state(c->span, c->pos) == KSM_ITEM_MERGED ||
+		    (c->span->merged && linear_page_index(vma, address) != ksm_item_pgoff(c->span, c->pos)))
+			work[i].outcome = KSM_OUTCOME_CHANGED;
+		else if (work[i].outcome == KSM_OUTCOME_PENDING)
+			batch->nr++;
+		batch->end = address + PAGE_SIZE;
+	}
+	return i;
+}
+
+/**
+ * ksm_merge - promote or attach pages of one mm
+ * @scan: the scanner
+ * @slot: the mm; owned
+ * @work: what to do, by address; the outcome of each is noted there
+ * @nr: length of @work
+ *
+ * Context: mmap_lock held for read, nothing below it. May sleep.
+ */
+void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
+{
+	struct mm_struct *mm = ksm_slot_mm(slot);
+	unsigned int i = 0;
+
+	mmap_assert_locked(mm);
+	while (i < nr) {
+		struct vm_area_struct *vma = vma_lookup(mm, work[i].address);
+
+		if (!vma || !ksm_vma_scannable(vma)) {
+			work[i++].outcome = KSM_OUTCOME_CHANGED;
+			continue;
+		}
+		i += ksm_batch_fill(scan, slot, vma, &work[i], nr - i);
+		if (scan->batch.nr)
+			ksm_batch_run(scan, &scan->batch);
+		cond_resched();
+	}
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Work off what the visits of a chunk found. Engine layer.
+ *
+ * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one that
+ * was hit is compared with the page that hit it and, if equal, promoted. Then, when no page is held any
+ * more, all pages for which there should now be a KSM page are attached, mm by mm.
+ *
+ * Locking: called without locks below scan_sem; takes mmap_lock for read by trylock, one at a time.
+ * Lifetime: see candidate.c; all references are dropped here. Failure: an mm that is busy is left to the
+ * next pass; a page that can't be merged goes in the tree with an age, so that others find it, and is
+ * tried again every 2nd, 4th, 8th pass. Tests: merge, pin and yield tests in tools/testing/selftests/vm/.
+ */
+#include <linux/pagewalk.h>
+#include <linux/sort.h>
+#include <linux/swap.h>
+
+#include "scan.h"
+
+static void ksm_age(struct ksm_span *span, unsigned int pos)
+{
+	ksm_item_set_age(span, pos, ksm_item_age(span, pos) + 1);
+	span->period = 1;
+}
+
+/* Compare the page of an item in the tree with the one that hit it, and if equal have it promoted. */
+static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit, struct ksm_span *span,
+			      unsigned int pos, struct page *page)
+{
+	if (page == revisit->peer || !pages_identical(page, revisit->peer)) {
+		ksm_age(span, pos);
+		return;
+	}
+	scan->promote[scan->nr_promotes++] = (struct ksm_work) {
+		.slot = revisit->slot,
+		.address = revisit->address,
+		.key = revisit->key,
+		.kind = KSM_WORK_PROMOTE,
+		.large = folio_test_large(page_folio(page)),
+	};
+}
+
+static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
+{
+	struct vm_area_struct *vma = vma_lookup(ksm_slot_mm(revisit->slot), revisit->address);
+	struct page *page = NULL;
+	struct folio_walk fw;
+	struct ksm_span *span;
+	struct folio *folio;
+	unsigned int pos;
+
+	span = ksm_span_lookup(revisit->slot, revisit->address >> PAGE_SHIFT, &pos);
+	if (!span || !vma || !ksm_vma_scannable(vma) || ksm_item_state(span, pos) != KSM_ITEM_UNSTABLE)
+		return;
+	folio = folio_walk_start(&fw, vma, revisit->address, 0);
+	if (!folio)
+		return;
+	if (ksm_page_mergeable(fw.page)) {
+		if (!revisit->peer) {
+			ksm_visit(scan, span, pos, fw.page);
+		} else if (ksm_item_key(span, pos) == revisit->key) {
+			page = fw.page;
+			folio_get(folio);
+		}
+	}
+	folio_walk_end(&fw, vma);
+	if (page) {
+		ksm_revisit_match(scan, revisit, span, pos, page);
+		folio_put(folio);
+	}
+}
+
+/* Where it failed, keep the page findable, and have it tried again. */
+static void ksm_note_outcome(struct ksm_slot *slot, const struct ksm_work *work)
+{
+	struct ksm_span *span;
+	unsigned int pos;
+
+	if (work->outcome == KSM_OUTCOME_MERGED || work->outcome == KSM_OUTCOME_CHANGED)
+		return;
+	span = ksm_span_lookup(slot, work->address >> PAGE_SHIFT, &pos);
+	if (!span)
+		return;
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN && ksm_key_full(ksm_item_key(span, pos)))
+		ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
+	if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE)
+		ksm_age(span, pos);
+}
+
+static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
+			       unsigned int nr)
+{
+	unsigned int i;
+
+	ksm_merge(scan, slot, work, nr);
+	for (i = 0; i < nr; i++)
+		ksm_note_outcome(slot, &work[i]);
+}
+
+/* Own a slot and lock its mm, without waiting for either. */
+static bool ksm_settle_begin(struct ksm_scan *scan, struct ksm_slot *slot)
+{
+	if (slot != scan->slot && !ksm_slot_claim(slot, scan))
+		return false;
+	if (mmap_read_trylock(ksm_slot_mm(slot))) {
+		if (!ksm_mm_gone(ksm_slot_mm(slot)))
+			return true;
+		mmap_read_unlock(ksm_slot_mm(slot));
+	}
+	if (slot != scan->slot)
+		ksm_slot_release(slot);
+	return false;
+}
+
+static void ksm_settle_end(struct ksm_scan *scan, struct ksm_slot *slot)
+{
+	mmap_read_unlock(ksm_slot_mm(slot));
+	if (slot != scan->slot)
+		ksm_slot_release(slot);
+}
+
+static void ksm_revisit_put(struct ksm_revisit *revisit)
+{
+	if (revisit->peer)
+		put_page(revisit->peer);
+	revisit->peer = NULL;
+}
+
+/* The revisits from @first on that are of one mm; returns the number behind the last of them. */
+static unsigned int ksm_settle_revisits(struct ksm_scan *scan, unsigned int first)
+{
+	struct ksm_slot *slot = scan->revisit[first].slot;
+	bool begun = ksm_settle_begin(scan, slot);
+	unsigned int i;
+
+	for (i = first; i < scan->nr_revisits && scan->revisit[i].slot == slot; i++) {
+		if (begun)
+			ksm_revisit_one(scan, &scan->revisit[i]);
+		ksm_revisit_put(&scan->revisit[i]);
+	}
+	if (begun) {
+		ksm_merge_and_note(scan, slot, scan->promote, scan->nr_promotes);
+		scan->nr_promotes = 0;
+		ksm_settle_end(scan, slot);
+	}
+	while (first < i)
+		ksm_slot_put(scan->revisit[first++].slot);
+	return i;
+}
+
+static unsigned int ksm_settle_work(struct ksm_scan *scan, unsigned int first)
+{
+	struct ksm_slot *slot = scan->work[first].slot;
+	unsigned int i = first;
+
+	while (i < scan->nr_work && scan->work[i].slot == slot)
+		i++;
+	if (ksm_settle_begin(scan, slot)) {
+		ksm_merge_and_note(scan, slot, &scan->work[first], i - first);
+		ksm_settle_end(scan, slot);
+	}
+	while (first < i)
+		ksm_slot_put(scan->work[first++].slot);
+	return i;
+}
+
+static int ksm_place_cmp(unsigned long slot, unsigned long address, unsigned long other_slot,
+			 unsigned long other_address)
+{
+	if (slot != other_slot)
+		return slot < other_slot ? -1 : 1;
+	return address < other_address ? -1 : address > other_address;
+}
+
+static int ksm_revisit_cmp(const void *a, const void *b)
+{
+	const struct ksm_revisit *x = a, *y = b;
+
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot, y->address);
+}
+
+static int ksm_work_cmp(const void *a, const void *b)
+{
+	const struct ksm_work *x = a, *y = b;
+
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot, y->address);
+}
+
+/**
+ * ksm_settle - work off all revisits, then all work
+ * @scan: the scanner
+ *
+ * Context: scan_sem held for read, nothing below it; owner of @scan->slot. May sleep.
+ */
+void ksm_settle(struct ksm_scan *scan)
+{
+	unsigned int i;
+
+	if (!scan->nr_revisits && !scan->nr_work)
+		return;
+	if (!scan->drained) {
+		/* Pages on their way to the LRU have a reference more and would seem to be pinned. */
+		lru_add_drain_all();
+		scan->drained = true;
+	}
+	sort(scan->revisit, scan->nr_revisits, sizeof(scan->revisit[0]), ksm_revisit_cmp, NULL);
+	for (i = 0; i < scan->nr_revisits; )
+		i = ksm_settle_revisits(scan, i);
+	scan->nr_revisits = 0;
+
+	sort(scan->work, scan->nr_work, sizeof(scan->work[0]), ksm_work_cmp, NULL);
+	for (i = 0; i < scan->nr_work; )
+		i = ksm_settle_work(scan, i);
+	scan->nr_work = 0;
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Unmerging: give every sharer a page of its own again. Page table layer.
+ *
+ * The page tables are searched for KSM pages, also under migration entries, and for zero pages that KSM
+ * placed; what is found is broken by an unshare fault, and searched again until nothing is left. Then
+ * the items of the range go.
+ *
+ * Locking: mmap_lock, for read with the slot owned, or for write. Lifetime: nothing is held between a
+ * search and its faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS on a signal; what was
+ * broken till then stays so, and calling again goes on. A page that can't be had any more (SIGBUS, an mm
+ * that the OOM reaper took) is as good as unmerged.
+ * Tests: unmerge tests in tools/testing/selftests/vm/, ksm_torture.
+ */
+#include <linux/mmu_context.h>
+#include <linux/oom.h>
+#include <linux/pagewalk.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+
+#include "../internal.h"
+#include "slot.h"
+#include "stable.h"
+#include "unmerge.h"
+
+#define KSM_BREAK_BATCH	64
+
+/**
+ * struct ksm_break - pages found by one search
+ * @nr: how many
+ * @address: where they are
+ */
+struct ksm_break {
+	unsigned int nr;
+	unsigned long address[KSM_BREAK_BATCH];
+};
+
+static bool ksm_pte_is_merged(struct vm_area_struct *vma, unsigned long address, pte_t pte)
+{
+	struct page *page = NULL;
+	swp_entry_t entry;
+
+	if (pte_present(pte)) {
+		if (is_ksm_zero_pte(pte))
+			return true;
+		page = vm_normal_page(vma, address, pte);
+	} else if (is_swap_pte(pte)) {
+		entry = pte_to_swp_entry(pte);
+		if (is_migration_entry(entry))
+			page = pfn_swap_entry_to_page(entry);
+	}
+	return page && folio_test_ksm(page_folio(page));
+}
+
+static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long end, struct mm_walk *walk)
+{
+	struct ksm_break *found = walk->private;
+	pte_t *first, *ptep;
+	spinlock_t *ptl;
+
+	cond_resched();
+	first = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!first)	/* no table, or a huge page, which is never merged */
+		return 0;
+	for (ptep = first; addr < end && found->nr < KSM_BREAK_BATCH; ptep++, addr += PAGE_SIZE) {
+		if (ksm_pte_is_merged(walk->vma, addr, ptep_get(ptep)))
+			found->address[found->nr++] = addr;
+	}
+	pte_unmap_unlock(first, ptl);
+	return found->nr == KSM_BREAK_BATCH;
+}
+
+static const struct mm_walk_ops ksm_break_search_ops = {
+	.pmd_entry = ksm_break_search_pmd,
+	.walk_lock = PGWALK_RDLOCK,
+};
+
+static int ksm_break_signal(struct mm_struct *mm)
+{
+	/* mremap() and prctl() may be called in an exiting task, too; run=2 may meet a dying mm. */
+	if (ksm_mm_gone(mm))
+		return 0;
+	return signal_pending(current) ? -ERESTARTSYS : 0;
+}
+
+/**
+ * ksm_break_range - break COW on all merged pages of a range
+ * @vma: the VMA
+ * @start: first address
+ * @end: end address
+ *
+ * Context: mmap_lock held; sleeps, and may be interrupted.
+ * Return: 0, -ENOMEM, or -ERESTARTSYS.
+ */
+int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	struct ksm_break found;
+	vm_fault_t fault;
+	unsigned int i;
+	int err;
+
+	mmap_assert_locked(mm);
+	for (;;) {
+		found.nr = 0;
+		err = walk_page_range_vma(vma, start, end, &ksm_break_search_ops, &found);
+		if (err < 0)
+			return err;
+		if (!found.nr)
+			return 0;
+		start = found.address[0];
+		for (i = 0; i < found.nr; i++) {
+			if (ksm_mm_gone(mm))
+				return 0;
+			err = ksm_break_signal(mm);
+			if (err)
+				return err;
+			fault = handle_mm_fault(vma, found.address[i], FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+			if (fault & VM_FAULT_OOM)
+				return -ENOMEM;
+			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON))
+				start = found.address[i] + PAGE_SIZE;
+		}
+		if (start >= end)
+			return 0;
+		cond_resched();
+	}
+}
+
+static struct ksm_slot *ksm_mm_slot(struct mm_struct *mm)
+{
+	struct ksm_domain *domain = ksm_mm_domain(mm);
+	struct mm_slot *mm_slot;
+
+	spin_lock(&domain->slot_lock);
+	mm_slot = mm_slot_lookup(domain->slot_hash, mm);
+	spin_unlock(&domain->slot_lock);
+	return mm_slot ? mm_slot_entry(mm_slot, struct ksm_slot, mm_slot) : NULL;
+}
+
+/**
+ * ksm_unmerge_vma - unmerge part of a VMA and forget its pages
+ * @vma: the VMA, VM_MERGEABLE
+ * @start: first address
+ * @end: end address
+ *
+ * Context: mmap_lock held for write, so nobody else looks at the mm's spans; sleeps, may be interrupted.
+ * Return: 0, -ENOMEM, or -ERESTARTSYS.
+ */
+int ksm_unmerge_vma(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	struct ksm_slot *slot;
+	int err;
+
+	mmap_assert_write_locked(vma->vm_mm);
+	if (!vma->anon_vma)
+		return 0;
+	/* Or else a swap-in under the VMA lock alone could map a KSM page behind the search. */
+	vma_start_write(vma);
+	err = ksm_break_range(vma, start, end);
+	if (err)
+		return err;
+	/* The slot stays: it goes with the mm's last user, and the caller is or has one. */
+	slot = ksm_mm_slot(vma->vm_mm);
+	if (slot)
+		ksm_slot_clear_range(slot, start, end, true);
+	return 0;
+}
+
+static int ksm_unmerge_mm(struct ksm_slot *slot)
+{
+	struct mm_struct *mm = ksm_slot_mm(slot);
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, 0);
+	int err = 0;
+
+	mmap_read_lock(mm);
+	if (!ksm_mm_gone(mm)) {
+		for_each_vma(vmi, vma) {
+			if (!(vma->vm_flags & VM_MERGEABLE) || !vma->anon_vma)
+				continue;
+			err = ksm_break_range(vma, vma->vm_start, vma->vm_end);
+			if (err || ksm_mm_gone(mm))
+				break;
+		}
+	}
+	if (!err)
+		ksm_slot_clear_range(slot, 0, ULONG_MAX, true);
+	mmap_read_unlock(mm);
+	return err;
+}
+
+/**
+ * ksm_unmerge_all - unmerge everything
+ * @domain: where
+ *
+ * Context: scan_sem held for write; sleeps, may be interrupted.
+ * Return: 0, -ENOMEM, or -ERESTARTSYS; then some may be unmerged and some not.
+ */
+int ksm_unmerge_all(struct ksm_domain *domain)
+{
+	u32 stamp = --domain->unmerge_stamp;
+	struct ksm_slot *slot;
+	int err = 0;
+
+	lockdep_assert_held_write(&domain->scan_sem);
+	while (!err && (slot = ksm_slot_next(domain, stamp, &stamp, true))) {
+		err = ksm_unmerge_mm(slot);
+		if (!err)
+			ksm_slot_finish(slot, stamp);
+		ksm_slot_release(slot);
+	}
+	ksm_stable_sweep(domain, UINT_MAX);
+	return err;
+}

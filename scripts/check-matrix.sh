@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Other configurations: mm/ksm/ and every file of the base that includes our header are
+# compiled with W=1 and must give no warning that names a file of ours; some
+# kernels are built whole, and boot and pass a few tests.
+
+. "$(dirname "$0")/lib.sh"
+
+compile="noksm nosysfs nonuma nothp nosmp preempt-rt i386"
+boot=${MATRIX_BOOT-nosmp}
+boot_tests=${MATRIX_TESTS-}
+
+tree && guest_programs || exit 1
+
+# Objects of the files that include our header, without other architectures' and drivers'.
+mapfile -t users < <(cd "$top/build/$TREE" &&
+	grep -lE '#include <linux/ksm\.h>' -r mm fs kernel --include='*.c' | grep -v '^mm/ksm' | sed 's/c$/o/')
+[ ${#users[@]} -gt 5 ] || { echo "# found no users of linux/ksm.h"; exit 1; }
+
+compiles() {
+	local file config=$1 log=$top/build/log/kbuild-$TREE-$1.log what=()
+
+	# An object whose option is off is not a target of its directory, but of make all the same.
+	for file in "${users[@]}"; do
+		case $config:$file in
+		nothp:mm/huge_memory.o|nothp:mm/khugepaged.o|preempt-rt:mm/khugepaged.o|preempt-rt:mm/huge_memory.o) ;;
+		*) what+=("$file") ;;
+		esac
+	done
+	[ "$config" = noksm ] || what+=(mm/ksm/)
+	"$top/scripts/kbuild.sh" "$TREE" "$config" W=1 "${what[@]}" || return 1
+	! grep -E '(mm/ksm/|linux/ksm\.h|events/ksm\.h).*warning:' "$log"
+}
+
+for config in $compile; do
+	attempt "matrix: $config compiles without warnings" compiles "$config"
+done
+
+for config in $boot; do
+	kernel "$TREE" "$config" || { result 1 "matrix: $config builds"; continue; }
+	# shellcheck disable=SC2086
+	attempt "matrix: $config boots and passes" \
+		"$top/scripts/vm.sh" -l "matrix-$config" -c 1 -m 2048 -t 600 -d 512M -d 512M \
+		-f "$tests/vm:/tests" "$TREE-$config" "sh /tests/run.sh $boot_tests"
+done

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the check scripts share; sourced, not run. The results of a suite are flat TAP
+# lines on standard output (`ok - NAME`, `not ok - NAME`, `# SKIP` behind the name for what
+# could not run); everything else goes to build/log or standard error.
+
+set -uo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+logs=$top/build/log
+tests=$top/build/tests
+# TREE=mainline runs a suite that needs a kernel against the base, to compare.
+TREE=${TREE:-linux}
+mkdir -p "$logs" "$tests"
+
+# result STATUS NAME: one line of TAP.
+result() {
+	if [ "$1" = 0 ]; then
+		echo "ok - $2"
+	else
+		echo "not ok - $2"
+	fi
+}
+
+skip() { echo "ok - $1 # SKIP $2"; }
+
+# attempt NAME COMMAND ...: the result is the command's status; its output is shown if it fails.
+attempt() {
+	local name=$1 file status=0
+	shift
+
+	file=$logs/attempt-$(printf '%s' "$name" | tr -c 'A-Za-z0-9_.-' _).log
+	"$@" > "$file" 2>&1 < /dev/null || status=$?
+	[ $status = 0 ] || tail -n "${ATTEMPT_LINES:-40}" "$file" | sed 's/^/# /'
+	result $status "$name"
+	return $status
+}
+
+# kernel TREE CONFIG [ARGUMENTS]: builds it, with progress on standard error.
+kernel() { "$top/scripts/kbuild.sh" "$@" >&2; }
+
+# The tree, with whatever changed in the repository.
+tree() { "$top/scripts/mktree.sh" "$TREE" >&2; }
+
+# The programs of tools/testing/selftests/vm, in build/tests/vm.
+guest_programs() {
+	make -s -C "$top/tools/testing/selftests/vm" OUTPUT="$tests/vm" KTREE="$top/build/$TREE" >&2
+}

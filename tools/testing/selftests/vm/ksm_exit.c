@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: processes that go while ksmd scans them. The
+ * survivors keep their bytes, and nothing of the dead stays in the counters.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "ksm_test.h"
+
+#define CHILDREN 6
+
+KSM_FIXTURE(exit)
+
+static uint64_t child_seed;
+
+static long child_load(long pages)
+{
+	return !area_new(pages, pages / 4, child_seed);
+}
+
+KSM_TEST(exit, processes_killed_while_ksmd_scans)
+{
+	void *area = area_new(40, 40, self->seed);
+	struct ksm_child child[CHILDREN];
+
+	child_seed = self->seed;
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_start());
+	for (int round = 0; round < 8; round++) {
+		for (int i = 0; i < CHILDREN; i++) {
+			ASSERT_EQ(0, ksm_child_start(&child[i]));
+			ASSERT_EQ(0, ksm_child_post(&child[i], child_load, 160));
+		}
+		usleep(round * 7000);
+		for (int i = 0; i < CHILDREN; i++)
+			ksm_child_kill(&child[i]);
+		EXPECT_EQ(0, area_wrong(area, 40, 40, self->seed));
+	}
+	EXPECT_EQ(0, ksm_wait_value("pages_sharing", 0));
+	EXPECT_EQ(0, ksm_wait_passes(3));
+	ASSERT_EQ(0, ksm_stop());
+	/* What had an equal once stays a KSM page, mapped once. */
+	EXPECT_EQ(40, ksm_get("pages_unshared") + ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	EXPECT_EQ(own_merging_pages(), ksm_get("pages_shared"));
+}
+
+/* The very last registered process goes: ksmd has nothing left to look at. */
+KSM_TEST(exit, the_last_process_goes)
+{
+	struct ksm_child child;
+
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_start());
+	for (int round = 0; round < 30; round++) {
+		ASSERT_EQ(0, ksm_child_start(&child));
+		ASSERT_EQ(0, ksm_child_call(&child, child_load, 8));
+		usleep(round * 300);
+		ksm_child_kill(&child);
+	}
+	EXPECT_EQ(0, ksm_wait_value("pages_shared", 0));
+	EXPECT_EQ(0, ksm_wait_value("pages_unshared", 0));
+}
+
+/* An exit has not to wait for a pass, nor for a ksmd that sleeps for long. */
+KSM_TEST(exit, does_not_wait_for_ksmd)
+{
+	struct ksm_child child;
+	double start;
+
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_load, 400));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(0, ksm_set("pages_to_scan", 10));
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 100000));
+	ASSERT_EQ(0, ksm_start());
+	usleep(100000);
+	start = ksm_now();
+	EXPECT_EQ(0, ksm_child_end(&child));
+	EXPECT_GT(20.0, ksm_now() - start);
+	ASSERT_EQ(0, ksm_set("pages_to_scan", 20000));
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 1));
+	EXPECT_EQ(0, ksm_wait_value("pages_shared", 0));
+}
+
+/* With run=0 no ksmd ever comes by to free what the dead leave behind. */
+KSM_TEST(exit, memory_comes_back_while_ksmd_is_stopped)
+{
+	int64_t before = ksm_file_field("/proc/meminfo", "AnonPages"), kb;
+	struct ksm_child child;
+
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_load, 4000));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(1000, ksm_get("pages_shared"));
+	kb = ksm_file_field("/proc/meminfo", "AnonPages");
+	EXPECT_LT(before + 2000, kb);
+	EXPECT_EQ(0, ksm_child_end(&child));
+	/* 1,000 pages, less what the per-processor counters hide. */
+	EXPECT_GT(kb - 2000, ksm_file_field("/proc/meminfo", "AnonPages"));
+}
+
+static long child_exec(long arg)
+{
+	execl("/proc/self/exe", "ksm_exit", "-h", NULL);
+	return -errno;
+}
+
+/* exec gives the old memory back, merged or not. */
+KSM_TEST(exit, exec_of_merged_processes)
+{
+	struct ksm_child child;
+
+	child_seed = self->seed;
+	for (int round = 0; round < 4; round++) {
+		ASSERT_EQ(0, ksm_child_start(&child));
+		ASSERT_EQ(0, ksm_child_call(&child, child_load, 100));
+		ASSERT_EQ(0, ksm_passes(4));
+		ASSERT_EQ(25, ksm_get("pages_shared"));
+		ASSERT_EQ(0, ksm_start());
+		ASSERT_EQ(0, ksm_child_post(&child, child_exec, 0));
+		EXPECT_EQ(0, ksm_wait_value("pages_shared", 0));
+		ksm_child_kill(&child);
+	}
+}
+
+KSM_TEST_MAIN

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Same-page merging selftests: the fixture that all programs share.
+ *
+ * Each test starts with nothing merged, ksmd stopped and the knobs of
+ * ksm_default_knobs(). The teardown runs in the parent of the test's process,
+ * so it happens however that one ends: it stops ksmd, has the kernel validate
+ * its state, and unmerges. The knobs of before come back when the program
+ * exits, again in the parent, even after a test that was killed by its timeout.
+ */
+#ifndef KSM_TEST_H
+#define KSM_TEST_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+
+#include "ksm_child.h"
+#include "ksm_page.h"
+#include "ksm_util.h"
+
+#define KSM_TEST_TIMEOUT 150
+
+#define KSM_FIXTURE(name)						\
+	FIXTURE(name)							\
+	{								\
+		uint64_t seed;						\
+	};								\
+	KSM_FIXTURE_STEPS(name)
+
+/* For a fixture with variants, which have to be declared in between. */
+#define KSM_FIXTURE_STEPS(name)						\
+	FIXTURE_SETUP(name)						\
+	{								\
+		if (!ksm_available())					\
+			SKIP(return, "needs KSM and root");		\
+		self->seed = content_seed();				\
+		ASSERT_EQ(0, ksm_default_knobs());			\
+	}								\
+	FIXTURE_TEARDOWN_PARENT(name)					\
+	{								\
+		int valid;						\
+									\
+		EXPECT_EQ(0, ksm_stop());				\
+		valid = ksm_validate();					\
+		if (valid == 1)						\
+			ksft_print_msg("no validator in this kernel\n"); \
+		else							\
+			EXPECT_EQ(0, valid);				\
+		EXPECT_EQ(0, ksm_unmerge());				\
+	}
+
+#define KSM_TEST(fixture, name)						\
+	TEST_F_TIMEOUT(fixture, name, KSM_TEST_TIMEOUT)
+
+static pid_t ksm_test_main_pid;
+
+static inline void ksm_test_restore(void)
+{
+	if (getpid() == ksm_test_main_pid && ksm_restore_knobs())
+		ksft_print_msg("a knob could not be restored\n");
+}
+
+static inline int ksm_test_main(int argc, char **argv)
+{
+	ksm_test_main_pid = getpid();
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (ksm_available()) {
+		ksm_save_knobs();
+		atexit(ksm_test_restore);
+	}
+	return test_harness_run(argc, argv);
+}
+
+#define KSM_TEST_MAIN							\
+	int main(int argc, char **argv)					\
+	{								\
+		return ksm_test_main(argc, argv);			\
+	}
+
+#endif /* KSM_TEST_H */

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: huge pages are split for a match, and only
+ * then; subpages of one huge page merge with each other.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "ksm_test.h"
+
+KSM_FIXTURE(thp)
+
+/* Registered huge pages; page i has the content i % distinct. */
+static void *huge_area(struct __test_metadata *_metadata, size_t huge_pages,
+		       size_t distinct, uint64_t seed)
+{
+	void *area = thp_map(huge_pages);
+	size_t pages = huge_pages * thp_bytes() / page_bytes();
+
+	if (!area)
+		return NULL;
+	area_fill(area, pages, distinct, seed);
+	ASSERT_EQ(0, area_mergeable(area, pages));
+	ASSERT_EQ(huge_pages * thp_bytes() / 1024,
+		  (size_t)area_smaps(area, "AnonHugePages"));
+	return area;
+}
+
+KSM_TEST(thp, equal_subpages_of_one_huge_page)
+{
+	size_t pages = thp_bytes() / page_bytes(), distinct = pages / 128;
+	void *area = huge_area(_metadata, 1, distinct, self->seed);
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(distinct, area_frames(area, pages));
+	EXPECT_EQ(distinct, ksm_get("pages_shared"));
+	EXPECT_EQ(pages - distinct, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, area_smaps(area, "AnonHugePages"));
+	EXPECT_EQ(0, area_wrong(area, pages, distinct, self->seed));
+}
+
+KSM_TEST(thp, two_huge_pages_with_some_equal_subpages)
+{
+	size_t pages = 2 * thp_bytes() / page_bytes(), half = pages / 2;
+	void *area = huge_area(_metadata, 2, pages, self->seed);
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	for (size_t i = 0; i < 10; i++)
+		content_fill(area_page(area, half + 7 * i), self->seed, 3 * i);
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(pages - 10, area_frames(area, pages));
+	EXPECT_EQ(10, ksm_get("pages_shared"));
+	EXPECT_EQ(10, ksm_get("pages_sharing"));
+	EXPECT_EQ(20, own_merging_pages());
+	for (size_t i = 0; i < 10; i++)
+		EXPECT_TRUE(pages_shared(area_page(area, 3 * i),
+					 area_page(area, half + 7 * i)));
+	EXPECT_EQ(0, area_wrong(area, half, pages, self->seed));
+}
+
+KSM_TEST(thp, nothing_equal_nothing_split)
+{
+	size_t pages = 2 * thp_bytes() / page_bytes();
+	int64_t huge_kb = 2 * thp_bytes() / 1024;
+	void *area = huge_area(_metadata, 2, pages, self->seed);
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	ASSERT_EQ(0, ksm_passes(6));
+	EXPECT_EQ(huge_kb, area_smaps(area, "AnonHugePages"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	EXPECT_EQ(pages, ksm_get("pages_unshared"));
+	EXPECT_EQ(0, area_wrong(area, pages, pages, self->seed));
+}
+
+/* Almost equal is not equal: a sample or a digest is no reason to split. */
+KSM_TEST(thp, pages_one_word_apart_split_nothing)
+{
+	size_t pages = thp_bytes() / page_bytes();
+	uint64_t *area = huge_area(_metadata, 1, 1, self->seed);
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	for (size_t i = 0; i < pages; i++)
+		area[i * page_bytes() / 8 + (i * 37) % 512] = i;
+	ASSERT_EQ(0, ksm_passes(6));
+	EXPECT_EQ((int64_t)(thp_bytes() / 1024), area_smaps(area, "AnonHugePages"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	for (size_t i = 0; i < pages; i++)
+		EXPECT_EQ(i, area[i * page_bytes() / 8 + (i * 37) % 512]);
+}
+
+KSM_TEST(thp, a_huge_page_and_a_small_page)
+{
+	size_t pages = thp_bytes() / page_bytes();
+	void *small = area_new(4, 4, self->seed + 1), *area;
+
+	ASSERT_NE(NULL, small);
+	area = huge_area(_metadata, 1, pages, self->seed);
+	if (!area)
+		SKIP(return, "no huge pages");
+	content_fill(area_page(area, 100), self->seed + 1, 2);
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_TRUE(pages_shared(area_page(area, 100), area_page(small, 2)));
+	EXPECT_EQ(1, ksm_get("pages_shared"));
+	EXPECT_EQ(0, area_wrong(small, 4, 4, self->seed + 1));
+	EXPECT_EQ(0, area_wrong(area, 100, pages, self->seed));
+}
+
+KSM_TEST(thp, collapse_of_merged_pages_keeps_every_byte)
+{
+	size_t pages = thp_bytes() / page_bytes(), distinct = pages / 4;
+	void *area = huge_area(_metadata, 1, distinct, self->seed);
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	ASSERT_EQ(0, ksm_passes(8));
+	ASSERT_EQ(distinct, area_frames(area, pages));
+	if (madvise(area, thp_bytes(), MADV_COLLAPSE)) {
+		/* Refused: then everything is as it was. */
+		EXPECT_EQ(distinct, area_frames(area, pages));
+	} else {
+		EXPECT_EQ(pages, area_frames(area, pages));
+		EXPECT_EQ(0, area_smaps(area, "KSM"));
+		EXPECT_LT(0, area_smaps(area, "AnonHugePages"));
+	}
+	EXPECT_EQ(0, area_wrong(area, pages, distinct, self->seed));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(0, area_wrong(area, pages, distinct, self->seed));
+	ASSERT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, area_wrong(area, pages, distinct, self->seed));
+}
+
+/* One page in a pipe holds the whole of it together. */
+KSM_TEST(thp, a_pinned_huge_page_stays_in_one_piece)
+{
+	size_t pages = thp_bytes() / page_bytes();
+	void *area = huge_area(_metadata, 1, 4, self->seed);
+	char buffer[page_bytes()];
+	struct iovec vec;
+	int fds[2];
+
+	if (!area)
+		SKIP(return, "no huge pages");
+	vec.iov_base = area_page(area, 33);
+	vec.iov_len = page_bytes();
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(page_bytes(), vmsplice(fds[1], &vec, 1, 0));
+	ASSERT_EQ(0, ksm_passes(6));
+	EXPECT_EQ((int64_t)(thp_bytes() / 1024), area_smaps(area, "AnonHugePages"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, area_wrong(area, pages, 4, self->seed));
+	/* The pipe and the owner see one page. */
+	content_fill(area_page(area, 33), self->seed, 99);
+	ASSERT_EQ(page_bytes(), read(fds[0], buffer, page_bytes()));
+	EXPECT_EQ(0, content_wrong(buffer, self->seed, 99));
+	ASSERT_EQ(0, ksm_passes(10));
+	EXPECT_EQ(pages - 1, own_merging_pages());
+	EXPECT_EQ(0, area_wrong(area, 33, 4, self->seed));
+}
+
+KSM_TEST_MAIN

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: knobs, passes and the in-kernel validator.
+ * See ksm_util.h for the rules that all of these functions keep.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ksm_util.h"
+
+#define DEBUGFS		"/sys/kernel/debug"
+#define POLL_US		2000
+
+/* Every writable file, in an order in which it can be restored. */
+static struct knob {
+	const char *file;
+	const char *usual;	/* what the tests start from; NULL: leave it */
+	char saved[KSM_TEXT_MAX];
+} knobs[] = {
+	{ "advisor_mode", "none" },
+	{ "advisor_max_cpu", NULL },
+	{ "advisor_min_pages_to_scan", NULL },
+	{ "advisor_max_pages_to_scan", NULL },
+	{ "advisor_target_scan_time", NULL },
+	{ "merge_across_nodes", "1" },
+	{ "max_page_sharing", "256" },
+	{ "stable_node_chains_prune_millisecs", NULL },
+	{ "use_zero_pages", "0" },
+	{ "smart_scan", "0" },
+	{ "pages_to_scan", "20000" },
+	{ "sleep_millisecs", "1" },
+};
+
+#define NR_KNOBS (sizeof(knobs) / sizeof(knobs[0]))
+
+static char saved_run[KSM_TEXT_MAX];
+
+double ksm_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+unsigned int ksm_wait_seconds(void)
+{
+	const char *factor = getenv("KSM_TIME_FACTOR");
+	int n = factor ? atoi(factor) : 1;
+
+	return KSM_WAIT_S * (n > 0 ? n : 1);
+}
+
+int ksm_file_read(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	while (len < size - 1) {
+		n = read(fd, text + len, size - 1 - len);
+		if (n < 0) {
+			n = -errno;
+			close(fd);
+			return n;
+		}
+		if (!n)
+			break;
+		len += n;
+	}
+	close(fd);
+	text[len] = '\0';
+	return 0;
+}
+
+/* One write(2) of the whole text, since that is how sysfs parses. */
+int ksm_file_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, strlen(text));
+	if (n < 0)
+		ret = -errno;
+	else if ((size_t)n != strlen(text))
+		ret = -EIO;
+	close(fd);
+	return ret;
+}
+
+/*
+ * The number after the first line that starts with @name in a file like
+ * /proc/meminfo or ksm_stat, KSM_NOTHING if there is no such line.
+ */
+int64_t ksm_file_field(const char *path, const char *name)
+{
+	int64_t value = KSM_NOTHING;
+	FILE *file = fopen(path, "re");
+	size_t len = strlen(name);
+	char line[512];
+
+	if (!file)
+		return KSM_NOTHING;
+	while (fgets(line, sizeof(line), file)) {
+		if (strncmp(line, name, len) ||
+		    (line[len] != ':' && line[len] != ' '))
+			continue;
+		value = strtoll(line + len + strspn(line + len, ": \t"), NULL, 10);
+		break;
+	}
+	fclose(file);
+	return value;
+}
+
+static void knob_path(char *path, size_t size, const char *file)
+{
+	snprintf(path, size, KSM_SYSFS "%s", file);
+}
+
+bool ksm_has(const char *file)
+{
+	char path[256];
+
+	knob_path(path, sizeof(path), file);
+	return !access(path, F_OK);
+}
+
+bool ksm_available(void)
+{
+	return ksm_has("run") && !geteuid();
+}
+
+int ksm_read(const char *file, char *text, size_t size)
+{
+	char path[256];
+
+	knob_path(path, sizeof(path), file);
+	return ksm_file_read(path, text, size);
+}
+
+int64_t ksm_get(const char *file)
+{
+	char text[KSM_TEXT_MAX], *end;
+	long long value;
+
+	if (ksm_read(file, text, sizeof(text)))
+		return KSM_NOTHING;
+	value = strtoll(text, &end, 10);
+	return end == text || *end != '\n' ? KSM_NOTHING : value;
+}
+
+int ksm_write(const char *file, const char *text)
+{
+	char path[256];
+
+	knob_path(path, sizeof(path), file);
+	return ksm_file_write(path, text);
+}
+
+int ksm_set(const char *file, long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	return ksm_write(file, text);
+}
+
+/* advisor_mode shows all the modes, the chosen one in brackets. */
+static void keep_chosen(char *text)
+{
+	char *from = strchr(text, '['), *to = strchr(text, ']');
+
+	text[strcspn(text, "\n")] = '\0';
+	if (!from || !to || to < from)
+		return;
+	*to = '\0';
+	memmove(text, from + 1, to - from);
+}
+
+void ksm_save_knobs(void)
+{
+	for (size_t i = 0; i < NR_KNOBS; i++) {
+		if (ksm_read(knobs[i].file, knobs[i].saved, KSM_TEXT_MAX))
+			knobs[i].saved[0] = '\0';
+		else
+			keep_chosen(knobs[i].saved);
+	}
+	if (ksm_read("run", saved_run, sizeof(saved_run)))
+		saved_run[0] = '\0';
+	keep_chosen(saved_run);
+}
+
+/* What a knob was when the program started, NULL if there is no such file. */
+const char *ksm_saved_knob(const char *file)
+{
+	if (!strcmp(file, "run"))
+		return saved_run;
+	for (size_t i = 0; i < NR_KNOBS; i++) {
+		if (!strcmp(knobs[i].file, file))
+			return knobs[i].saved[0] ? knobs[i].saved : NULL;
+	}
+	return NULL;
+}
+
+int ksm_restore_knobs(void)
+{
+	int ret = ksm_unmerge(), err;
+
+	for (size_t i = 0; i < NR_KNOBS; i++) {
+		if (!knobs[i].saved[0])
+			continue;
+		err = ksm_write(knobs[i].file, knobs[i].saved);
+		/* pages_to_scan belongs to the advisor while there is one. */
+		if (err && !ret && strcmp(knobs[i].file, "pages_to_scan"))
+			ret = err;
+	}
+	err = saved_run[0] ? ksm_write("run", saved_run) : 0;
+	return ret ? ret : err;
+}
+
+/* Nothing merged, ksmd stopped, all knobs as the tests expect them. */
+int ksm_default_knobs(void)
+{
+	int ret = ksm_unmerge();
+
+	for (size_t i = 0; i < NR_KNOBS && !ret; i++) {
+		if (!knobs[i].usual || !ksm_has(knobs[i].file))
+			continue;
+		ret = ksm_write(knobs[i].file, knobs[i].usual);
+	}
+	return ret;
+}
+
+int ksm_start(void)
+{
+	return ksm_set("run", 1);
+}
+
+int ksm_stop(void)
+{
+	return ksm_set("run", 0);
+}
+
+/* Break every merged page, then leave ksmd stopped. */
+int ksm_unmerge(void)
+{
+	int ret = ksm_set("run", 2);
+
+	return ret ? ret : ksm_stop();
+}
+
+int ksm_wait_value(const char *file, int64_t value)
+{
+	double end = ksm_now() + ksm_wait_seconds();
+
+	while (ksm_get(file) != value) {
+		if (ksm_now() > end)
+			return -ETIME;
+		usleep(POLL_US);
+	}
+	return 0;
+}
+
+/*
+ * Wait, with ksmd running, until @passes whole passes are over: one more than
+ * that many ends of a pass, as the first one may have begun before the call.
+ */
+int ksm_wait_passes(unsigned int passes)
+{
+	double end = ksm_now() + ksm_wait_seconds();
+	int64_t goal = ksm_get("full_scans");
+
+	if (goal == KSM_NOTHING)
+		return -ENOENT;
+	goal += passes + 1;
+	while (ksm_get("full_scans") < goal) {
+		if (ksm_now() > end)
+			return -ETIME;
+		usleep(POLL_US);
+	}
+	return 0;
+}
+
+/* Run @passes whole passes, then stop: the counters are at rest afterwards. */
+int ksm_passes(unsigned int passes)
+{
+	int ret = ksm_start(), err;
+
+	if (!ret)
+		ret = ksm_wait_passes(passes);
+	err = ksm_stop();
+	return ret ? ret : err;
+}
+
+/* Wait, with ksmd running, until nothing is shared: exits are noted by ksmd. */
+int ksm_wait_quiet(void)
+{
+	int ret = ksm_start(), err;
+
+	if (!ret)
+		ret = ksm_wait_value("pages_shared", 0);
+	if (!ret)
+		ret = ksm_wait_value("pages_sharing", 0);
+	err = ksm_stop();
+	return ret ? ret : err;
+}
+
+/*
+ * Have the kernel check all of its KSM state. 1 if this kernel has no
+ * validator (it needs CONFIG_KSM_DEBUG), 0 if all agrees, -EUCLEAN if not.
+ */
+int ksm_validate(void)
+{
+	const char *path = DEBUGFS "/ksm/validate";
+
+	if (access(DEBUGFS "/mm", F_OK) && access(DEBUGFS "/ksm", F_OK))
+		(void)!mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
+	if (access(path, F_OK))
+		return 1;
+	return ksm_file_write(path, "1");
+}

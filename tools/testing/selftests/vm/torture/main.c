@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging torture: many processes change their memory in every way
+ * there is while run and the knobs switch, and every byte is verified.
+ *
+ *   ksm_torture [--seconds N] [--seed N] [--procs N] [--faults]
+ *
+ * Ends with one line of TAP and a summary. It fails if a byte was wrong, if
+ * the kernel's validator complained, or if nothing was ever merged.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ksm_disk.h"
+#include "ksm_util.h"
+#include "torture.h"
+
+static struct options {
+	unsigned int seconds;
+	unsigned int procs;
+	uint64_t seed;
+	bool faults;
+} options = { .seconds = 60, .procs = 8 };
+
+static struct stats *stats;
+static pid_t workers[MAX_PROCS];
+static unsigned long started, killed, refused;
+static uint64_t random_state;
+static int disk = -1;
+
+static uint64_t draw(uint64_t below)
+{
+	random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (random_state >> 33) % below;
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option names[] = {
+		{ "seconds", required_argument, NULL, 's' },
+		{ "seed", required_argument, NULL, 'S' },
+		{ "procs", required_argument, NULL, 'p' },
+		{ "faults", no_argument, NULL, 'f' },
+		{ "fault-injection", no_argument, NULL, 'f' },
+		{ }
+	};
+	int opt;
+
+	options.seed = time(NULL) * 1000003u + getpid();
+	while ((opt = getopt_long(argc, argv, "s:S:p:f", names, NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			options.seconds = strtoul(optarg, NULL, 0);
+			break;
+		case 'S':
+			options.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'p':
+			options.procs = strtoul(optarg, NULL, 0);
+			break;
+		case 'f':
+			options.faults = true;
+			break;
+		default:
+			fprintf(stderr, "usage: %s [--seconds N] [--seed N] [--procs N] [--faults]\n",
+				argv[0]);
+			exit(2);
+		}
+	}
+	if (!options.procs || options.procs > MAX_PROCS || !options.seconds) {
+		fprintf(stderr, "ksm_torture: 1 to %d processes, 1 second or more\n",
+			MAX_PROCS);
+		exit(2);
+	}
+}
+
+static void start_worker(unsigned int i)
+{
+	pid_t parent = getpid(), pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		/* Failing allocations are for ksmd and the knobs only. */
+		if (options.faults)
+			ksm_file_write("/proc/self/make-it-fail", "0");
+		worker_run(stats, options.seed, 1000 * i + started, disk);
+	}
+	workers[i] = pid > 0 ? pid : 0;
+	started++;
+}
+
+/* Replace workers that ended, and sometimes kill one in the middle of it. */
+static void tend_workers(void)
+{
+	int status;
+
+	for (unsigned int i = 0; i < options.procs; i++) {
+		if (workers[i] && !draw(150)) {
+			kill(workers[i], SIGKILL);
+			waitpid(workers[i], &status, 0);
+			killed++;
+			workers[i] = 0;
+		}
+		if (workers[i] && waitpid(workers[i], &status, WNOHANG) > 0) {
+			if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+				printf("# a worker ended with status %#x\n", status);
+				atomic_fetch_add(&stats->broken, 1);
+			}
+			workers[i] = 0;
+		}
+		if (!workers[i])
+			start_worker(i);
+	}
+}
+
+/* A knob may be busy, or short of memory; anything else is a mistake. */
+static void turn(const char *file, long value)
+{
+	int ret;
+
+	if (!ksm_has(file))
+		return;
+	ret = ksm_set(file, value);
+	if (ret == -EBUSY || ret == -ENOMEM || ret == -EINTR) {
+		refused++;
+	} else if (ret) {
+		printf("# %s < %ld: %s\n", file, value, strerror(-ret));
+		atomic_fetch_add(&stats->broken, 1);
+	}
+}
+
+static void turn_knobs(void)
+{
+	static const long runs[] = { 1, 1, 1, 1, 1, 1, 0, 2 };
+	static const long pages[] = { 20, 500, 5000, 50000 };
+	static const long sharing[] = { 2, 3, 8, 256 };
+
+	switch (draw(10)) {
+	case 0:
+	case 1:
+		turn("run", runs[draw(8)]);
+		break;
+	case 2:
+		turn("pages_to_scan", pages[draw(4)]);
+		break;
+	case 3:
+		turn("sleep_millisecs", draw(4));
+		break;
+	case 4:
+		turn("use_zero_pages", draw(2));
+		break;
+	case 5:
+		turn("smart_scan", draw(2));
+		break;
+	case 6:
+		/* Possible only while nothing is shared. */
+		if (!draw(3))
+			turn("run", 2);
+		turn("max_page_sharing", sharing[draw(4)]);
+		turn("merge_across_nodes", draw(2));
+		turn("run", 1);
+		break;
+	case 7:
+		ksm_file_write("/proc/sys/vm/compact_memory", "1");
+		break;
+	default:
+		turn("run", 1);
+	}
+}
+
+static void stop_workers(void)
+{
+	double end = ksm_now() + ksm_wait_seconds();
+	int status;
+
+	atomic_store(&stats->stop, true);
+	for (unsigned int i = 0; i < options.procs; i++) {
+		while (workers[i] && waitpid(workers[i], &status, WNOHANG) == 0) {
+			if (ksm_now() > end) {
+				printf("# worker %d does not end\n", workers[i]);
+				kill(workers[i], SIGKILL);
+				waitpid(workers[i], &status, 0);
+				atomic_fetch_add(&stats->broken, 1);
+				break;
+			}
+			usleep(2000);
+		}
+		workers[i] = 0;
+	}
+}
+
+/* Switch, kill and restart until the time is over; the most pages ever saved. */
+static int64_t torture(void)
+{
+	double begin = ksm_now(), told = begin;
+	int64_t most = 0, saved;
+
+	while (ksm_now() < begin + options.seconds) {
+		tend_workers();
+		turn_knobs();
+		saved = ksm_get("pages_sharing") + ksm_get("ksm_zero_pages");
+		most = saved > most ? saved : most;
+		if (ksm_now() > told + 10) {
+			told = ksm_now();
+			printf("# %3.0f s: %lu rounds, %lu pages verified, %lu bytes wrong, %lld pages saved\n",
+			       told - begin, atomic_load(&stats->rounds),
+			       atomic_load(&stats->pages),
+			       atomic_load(&stats->wrong), (long long)saved);
+		}
+		usleep(10000 + draw(50000));
+	}
+	return most;
+}
+
+int main(int argc, char **argv)
+{
+	const char *swap = NULL, *path = NULL;
+	bool valid, ok;
+	int64_t most;
+
+	parse(argc, argv);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("TAP version 13\n1..1\n");
+	printf("# seed %llu, %u processes, %u seconds%s\n",
+	       (unsigned long long)options.seed, options.procs, options.seconds,
+	       options.faults ? ", failing allocations" : "");
+	if (!ksm_available()) {
+		printf("ok 1 torture # SKIP needs KSM and root\n");
+		return 4;
+	}
+	ksm_save_knobs();
+	ksm_default_knobs();
+	random_state = options.seed;
+	stats = mmap(NULL, sizeof(*stats), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (stats == MAP_FAILED)
+		return 1;
+	path = ksm_scratch_disk();
+	if (path && !disk_prepare(path, options.seed))
+		disk = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	swap = ksm_swap_on(KSM_SWAP_ZRAM);
+	printf("# O_DIRECT from %s, swap to %s\n", disk < 0 ? "nothing" : path,
+	       swap ?: "nothing");
+	if (options.faults && faults_on()) {
+		printf("not ok 1 torture: no fault injection in this kernel\n");
+		return 1;
+	}
+
+	ksm_start();
+	most = torture();
+	if (options.faults)
+		faults_off();
+	stop_workers();
+	ksm_stop();
+	valid = ksm_validate() >= 0;
+	if (ksm_restore_knobs())
+		printf("# a knob could not be restored\n");
+	if (swap && ksm_swap_off(swap))
+		printf("# swapoff failed\n");
+
+	ok = valid && most > 0 && !atomic_load(&stats->wrong) &&
+	     !atomic_load(&stats->broken) && atomic_load(&stats->rounds);
+	printf("# %lu rounds, %lu operations, %lu O_DIRECT reads, %lu processes started, %lu killed, %lu knobs refused\n",
+	       atomic_load(&stats->rounds), atomic_load(&stats->ops),
+	       atomic_load(&stats->reads), started, killed, refused);
+	printf("# %lu pages verified, %lu bytes wrong, %lu errors, at most %lld pages saved at once, validator: %s\n",
+	       atomic_load(&stats->pages), atomic_load(&stats->wrong),
+	       atomic_load(&stats->broken), (long long)most, valid ? "ok" : "BAD");
+	printf("%s 1 torture\n", ok ? "ok" : "not ok");
+	return !ok;
+}
