@@ -18,15 +18,21 @@ mapfile -t users < <(cd "$top/build/$TREE" &&
 	grep -lE '#include <linux/ksm\.h>' -r mm fs kernel --include='*.c' | grep -v '^mm/ksm' | sed 's/c$/o/')
 [ ${#users[@]} -gt 5 ] || { echo "# found no users of linux/ksm.h"; exit 1; }
 
-compiles() {
-	local file config=$1 log=$top/build/log/kbuild-$TREE-$1.log what=()
+# built_in CONFIG OBJECT: whether the object's line in its Makefile, if it depends on an option, is on.
+# (make would compile it in any case if told to.)
+built_in() {
+	local dir=${2%/*} name=${2##*/} option
+	option=$(sed -nE "s/^[a-z-]+-\\$\\((CONFIG_[A-Z0-9_]+)\\)[[:space:]]*[:+]?=.*\\b${name%.o}\\.o\\b.*/\\1/p" \
+		"$top/build/$TREE/$dir/Makefile" | head -n 1)
+	[ -z "$option" ] || grep -q "^$option=y" "$top/build/out/$TREE-$1/.config"
+}
 
-	# An object whose option is off is not a target of its directory, but of make all the same.
-	for file in "${users[@]}"; do
-		case $config:$file in
-		nothp:mm/huge_memory.o|nothp:mm/khugepaged.o|preempt-rt:mm/khugepaged.o|preempt-rt:mm/huge_memory.o) ;;
-		*) what+=("$file") ;;
-		esac
+compiles() {
+	local object config=$1 log=$top/build/log/kbuild-$TREE-$1.log what=()
+
+	"$top/scripts/kbuild.sh" "$TREE" "$config" config || return 1
+	for object in "${users[@]}"; do
+		! built_in "$config" "$object" || what+=("$object")
 	done
 	[ "$config" = noksm ] || what+=(mm/ksm/)
 	"$top/scripts/kbuild.sh" "$TREE" "$config" W=1 "${what[@]}" || return 1

@@ -11,6 +11,9 @@
 #include <linux/random.h>
 #include <linux/slab.h>
 
+#define CREATE_TRACE_POINTS
+#include <trace/events/ksm.h>
+
 #include "front.h"
 #include "scan.h"
 

@@ -2,7 +2,6 @@
 /*
  * Tests of mm/ksm/span.[ch] and stats.h: layout, transitions against a model, all extents.
  */
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "span.h"
@@ -232,45 +231,6 @@ static void only_none_forgets_crowd_and_age(void)
 	}
 }
 
-#define NR_MARKS	300000
-
-struct marker {
-	struct ksm_span *span;
-	unsigned int lost;
-	bool done;
-};
-
-/* Someone else's part, as if under a bucket lock: sets and takes back the mark of item 0. */
-static void *mark_item_0(void *data)
-{
-	struct marker *marker = data;
-	unsigned int i;
-
-	for (i = 0; i < NR_MARKS; i++) {
-		marker->lost += test_and_set_bit(0, &marker->span->crowded);
-		marker->lost += !test_and_clear_bit(0, &marker->span->crowded);
-	}
-	__atomic_store_n(&marker->done, true, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static void owner_loses_no_mark(void)
-{
-	struct marker marker = { .span = new_span(9, 0, 16) };
-	struct ksm_stats stats = {};
-	pthread_t thread;
-
-	EXPECT(!pthread_create(&thread, NULL, mark_item_0, &marker), "no thread");
-	while (!__atomic_load_n(&marker.done, __ATOMIC_ACQUIRE)) {
-		ksm_item_move(&stats, marker.span, 1, KSM_ITEM_SEEN);
-		ksm_item_move(&stats, marker.span, 1, KSM_ITEM_NONE);
-	}
-	pthread_join(thread, NULL);
-	EXPECT_EQ(marker.lost, 0);
-	EXPECT_EQ(marker.span->crowded, 0);
-	free(marker.span);
-}
-
 static void ages_are_kept_apart_and_end_at_3(void)
 {
 	struct ksm_span *span = new_span(9, 0, 16);
@@ -387,7 +347,6 @@ static const struct ksm_test tests[] = {
 	{ "a key with position bits warns", key_with_position_bits_warns },
 	{ "states and counters agree with a model", moves_agree_with_model },
 	{ "going to NONE, and only that, forgets crowd and age", only_none_forgets_crowd_and_age },
-	{ "no crowded mark is lost while the owner clears others", owner_loses_no_mark },
 	{ "ages of items are kept apart and end at 3", ages_are_kept_apart_and_end_at_3 },
 	{ "cover has a bit for each page", cover_has_a_bit_per_page },
 	{ "fit is the smallest aligned run within the limits", fit_is_the_smallest_aligned_run },

@@ -229,8 +229,9 @@ static int64_t torture(void)
 int main(int argc, char **argv)
 {
 	const char *swap = NULL, *path = NULL;
-	bool valid, ok;
 	int64_t most;
+	int valid;
+	bool ok;
 
 	parse(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -266,20 +267,21 @@ int main(int argc, char **argv)
 		faults_off();
 	stop_workers();
 	ksm_stop();
-	valid = ksm_validate() >= 0;
+	valid = ksm_validate();
 	if (ksm_restore_knobs())
 		printf("# a knob could not be restored\n");
 	if (swap && ksm_swap_off(swap))
 		printf("# swapoff failed\n");
 
-	ok = valid && most > 0 && !atomic_load(&stats->wrong) &&
+	ok = valid >= 0 && most > 0 && !atomic_load(&stats->wrong) &&
 	     !atomic_load(&stats->broken) && atomic_load(&stats->rounds);
 	printf("# %lu rounds, %lu operations, %lu O_DIRECT reads, %lu processes started, %lu killed, %lu knobs refused\n",
 	       atomic_load(&stats->rounds), atomic_load(&stats->ops),
 	       atomic_load(&stats->reads), started, killed, refused);
 	printf("# %lu pages verified, %lu bytes wrong, %lu errors, at most %lld pages saved at once, validator: %s\n",
 	       atomic_load(&stats->pages), atomic_load(&stats->wrong),
-	       atomic_load(&stats->broken), (long long)most, valid ? "ok" : "BAD");
+	       atomic_load(&stats->broken), (long long)most,
+	       valid == 1 ? "none" : valid ? "BAD" : "ok");
 	printf("%s 1 torture\n", ok ? "ok" : "not ok");
 	return !ok;
 }

@@ -128,28 +128,34 @@ static void op_protect(struct worker *w, struct region *r)
 		r->prot = prot;
 }
 
-/* Move a region elsewhere, perhaps shrunk. */
+/* Move a region elsewhere, merged pages and all. */
 static void op_move(struct worker *w, struct region *r)
 {
-	size_t pages = worker_random(w, 4) ? r->pages :
-					     1 + worker_random(w, r->pages);
-	void *to = mmap(NULL, r->pages * page_bytes(), PROT_NONE,
+	void *to = mmap(NULL, bytes_of(r), PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	void *moved;
 
 	if (to == MAP_FAILED)
 		return;
-	moved = mremap(r->addr, bytes_of(r), pages * page_bytes(),
+	/* mremap takes one VMA only, so make it one. */
+	madvise(r->addr, bytes_of(r), MADV_MERGEABLE);
+	moved = mremap(r->addr, bytes_of(r), bytes_of(r),
 		       MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if (moved == MAP_FAILED) {
-		munmap(to, r->pages * page_bytes());
-		return;
-	}
-	if (pages < r->pages)
-		munmap((char *)to + pages * page_bytes(),
-		       (r->pages - pages) * page_bytes());
-	r->addr = moved;
-	r->pages = pages;
+	if (moved == MAP_FAILED)
+		munmap(to, bytes_of(r));
+	else
+		r->addr = moved;
+}
+
+/* Give up the last pages of a region. */
+static void op_shrink(struct worker *w, struct region *r)
+{
+	size_t pages = 1 + worker_random(w, r->pages);
+
+	if (pages < r->pages &&
+	    !munmap(r->addr + pages * page_bytes(),
+		    (r->pages - pages) * page_bytes()))
+		r->pages = pages;
 }
 
 static void op_unmap(struct worker *w, struct region *r)
@@ -258,8 +264,8 @@ static const struct {
 	unsigned int weight;
 } ops[] = {
 	{ op_write, 12 }, { op_flood, 4 }, { op_advise, 12 }, { op_dontneed, 3 },
-	{ op_protect, 4 }, { op_move, 3 }, { op_unmap, 2 }, { op_lock, 2 },
-	{ op_direct_read, 6 }, { op_pipe, 2 }, { op_fork, 3 }, { op_prctl, 1 },
+	{ op_protect, 4 }, { op_move, 3 }, { op_shrink, 1 }, { op_unmap, 2 },
+	{ op_lock, 2 }, { op_direct_read, 6 }, { op_pipe, 2 }, { op_fork, 3 }, { op_prctl, 1 },
 };
 
 /* One operation on one region that there is. */

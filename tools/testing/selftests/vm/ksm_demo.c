@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging demonstration: several processes load real files into
+ * their memory, and run=1 is all that happens next.
+ *
+ *   ksm_demo [--files DIR] [--procs N] [--seed N]
+ *
+ * A table shows the counters while ksmd works. Then each process rewrites
+ * some pages, all bytes are compared with the files, run=2 unmerges, and all
+ * are compared again. The exit status is 0 only if no byte differs, something
+ * was merged, and nothing stayed merged at the end.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "ksm_child.h"
+#include "ksm_demo.h"
+#include "ksm_page.h"
+#include "ksm_util.h"
+
+#define MAX_PROCS	16
+#define TABLE_SECONDS	1
+#define SETTLE_SECONDS	240
+
+static struct demo_files *files;
+static unsigned int procs = 4, proc;
+static uint64_t seed = 1;
+static char *area;
+static double began;
+static double ksmd_before;
+
+static long child_load(long number)
+{
+	size_t bytes = files->pages * page_bytes();
+
+	proc = number;
+	area = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED)
+		return -1;
+	demo_load(files, area, proc);
+	return madvise(area, bytes, MADV_MERGEABLE);
+}
+
+static long child_rewrite(long arg)
+{
+	return demo_rewrite(files, area, proc, seed);
+}
+
+static long child_differ(long rewritten)
+{
+	return demo_differ(files, area, proc, seed, rewritten);
+}
+
+static pid_t ksmd_pid(void)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	char path[300], comm[64];
+	pid_t pid = 0;
+
+	while (dir && !pid && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		if (!ksm_file_read(path, comm, sizeof(comm)) &&
+		    !strcmp(comm, "ksmd\n"))
+			pid = atoi(entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return pid;
+}
+
+/* Seconds that ksmd ran for, from the scheduler's clock if there is one. */
+static double ksmd_cpu(void)
+{
+	static pid_t pid;
+	char path[64], text[512], *at;
+	unsigned long user, system;
+
+	if (!pid)
+		pid = ksmd_pid();
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", pid);
+	if (!ksm_file_read(path, text, sizeof(text)))
+		return strtoull(text, NULL, 10) / 1e9;
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (ksm_file_read(path, text, sizeof(text)))
+		return 0;
+	at = strrchr(text, ')');
+	if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+			  &user, &system) != 2)
+		return 0;
+	return (double)(user + system) / sysconf(_SC_CLK_TCK);
+}
+
+static double saved_pages(void)
+{
+	return ksm_get("pages_sharing") + ksm_get("ksm_zero_pages");
+}
+
+static void table_head(void)
+{
+	printf("\n%6s %5s %6s %8s %8s %9s %9s %9s %6s %9s\n", "time", "procs",
+	       "passes", "shared", "sharing", "unshared", "volatile", "saved",
+	       "saved", "ksmd CPU");
+	printf("%6s %5s %6s %8s %8s %9s %9s %9s %6s %9s\n", "s", "", "", "pages",
+	       "pages", "pages", "pages", "MiB", "%", "s");
+}
+
+static void table_line(const char *remark)
+{
+	double saved = saved_pages();
+
+	printf("%6.1f %5u %6lld %8lld %8lld %9lld %9lld %9.1f %6.1f %9.2f%s%s\n",
+	       ksm_now() - began, procs, (long long)ksm_get("full_scans"),
+	       (long long)ksm_get("pages_shared"),
+	       (long long)ksm_get("pages_sharing"),
+	       (long long)ksm_get("pages_unshared"),
+	       (long long)ksm_get("pages_volatile"),
+	       saved * page_bytes() / (1 << 20),
+	       100 * saved / ((double)procs * files->pages),
+	       ksmd_cpu() - ksmd_before, *remark ? "  " : "", remark);
+}
+
+/* Show the table until two more passes have changed nothing. */
+static void watch(void)
+{
+	double end = ksm_now() + SETTLE_SECONDS, saved = -1;
+	int64_t pass = ksm_get("full_scans"), still = pass;
+
+	while (ksm_now() < end) {
+		sleep(TABLE_SECONDS);
+		table_line("");
+		pass = ksm_get("full_scans");
+		if (saved_pages() != saved || saved <= 0) {
+			saved = saved_pages();
+			still = pass;
+		} else if (pass >= still + 2) {
+			return;
+		}
+	}
+}
+
+static size_t compare(struct ksm_child *child, int rewritten, const char *when)
+{
+	size_t wrong = 0, answers = 0;
+
+	/* All processes at once. */
+	for (unsigned int i = 0; i < procs; i++)
+		ksm_child_post(&child[i], child_differ, rewritten);
+	for (unsigned int i = 0; i < procs; i++) {
+		long result = ksm_child_result(&child[i]);
+
+		if (result < 0)
+			wrong += files->bytes;
+		else
+			wrong += result, answers++;
+	}
+	printf("%-28s %zu of %u processes, %zu bytes each: %zu bytes differ\n",
+	       when, answers, procs, files->pages * page_bytes(), wrong);
+	return wrong;
+}
+
+static void parse(int argc, char **argv, const char **dir)
+{
+	static const struct option names[] = {
+		{ "files", required_argument, NULL, 'f' },
+		{ "procs", required_argument, NULL, 'p' },
+		{ "seed", required_argument, NULL, 's' },
+		{ }
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "f:p:s:", names, NULL)) != -1) {
+		if (opt == 'f')
+			*dir = optarg;
+		else if (opt == 'p')
+			procs = strtoul(optarg, NULL, 0);
+		else if (opt == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else
+			procs = 0;
+	}
+	if (procs < 2 || procs > MAX_PROCS) {
+		fprintf(stderr, "usage: %s [--files DIR] [--procs 2..%d] [--seed N]\n",
+			argv[0], MAX_PROCS);
+		exit(2);
+	}
+}
+
+static void summary(double saved, double cost, int64_t scanned, double took,
+		    int64_t profit)
+{
+	double total = (double)procs * files->pages;
+
+	printf("\nmerged      %.0f of %.0f pages given back: %.1f MiB of %.1f MiB (%.1f %%)\n",
+	       saved, total, saved * page_bytes() / (1 << 20),
+	       total * page_bytes() / (1 << 20), 100 * saved / total);
+	printf("cost        %.2f s of ksmd's CPU for %lld pages scanned (%.1f us each), in %.1f s; %.1f MiB of metadata\n",
+	       cost, (long long)scanned, scanned ? cost * 1e6 / scanned : 0.0, took,
+	       (saved * page_bytes() - profit) / (1 << 20));
+}
+
+int main(int argc, char **argv)
+{
+	struct ksm_child child[MAX_PROCS];
+	double saved, cost, took;
+	const char *dir = "/files";
+	size_t wrong = 0, written = 0;
+	int64_t scanned, profit;
+
+	parse(argc, argv, &dir);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!ksm_available()) {
+		fprintf(stderr, "ksm_demo: needs a kernel with KSM, and root\n");
+		return 2;
+	}
+	files = calloc(1, sizeof(*files));
+	if (!files || demo_collect(files, dir)) {
+		fprintf(stderr, "ksm_demo: no files in %s\n", dir);
+		return 2;
+	}
+	printf("%zu files, %.1f MiB; %u processes load all of them, each at other offsets\n",
+	       files->files, files->bytes / 1048576.0, procs);
+	for (unsigned int i = 0; i < procs; i++) {
+		if (ksm_child_start(&child[i]) ||
+		    ksm_child_call(&child[i], child_load, i)) {
+			fprintf(stderr, "ksm_demo: process %u could not load\n", i);
+			return 2;
+		}
+	}
+
+	printf("echo 1 > " KSM_SYSFS "run\n");
+	ksmd_before = ksmd_cpu();
+	scanned = ksm_get("pages_scanned");
+	table_head();
+	began = ksm_now();
+	if (ksm_start())
+		return 2;
+	watch();
+	saved = saved_pages();
+	cost = ksmd_cpu() - ksmd_before;
+	scanned = ksm_get("pages_scanned") - scanned;
+	profit = ksm_get("general_profit");
+	took = ksm_now() - began;
+
+	for (unsigned int i = 0; i < procs; i++)
+		written += ksm_child_call(&child[i], child_rewrite, 0);
+	table_line("pages rewritten");
+	printf("\n%zu pages were rewritten by their processes\n", written);
+	wrong += compare(child, 1, "after the rewriting:");
+
+	printf("echo 2 > " KSM_SYSFS "run\n");
+	if (ksm_unmerge() || ksm_get("pages_shared") || ksm_get("pages_sharing")) {
+		printf("pages stayed merged\n");
+		wrong++;
+	}
+	table_line("unmerged");
+	wrong += compare(child, 1, "after unmerging:");
+	for (unsigned int i = 0; i < procs; i++)
+		ksm_child_end(&child[i]);
+
+	summary(saved, cost, scanned, took, profit);
+	if (saved <= 0)
+		printf("nothing was merged\n");
+	printf("%zu bytes differ\n", wrong);
+	return wrong || saved <= 0;
+}
