@@ -53,16 +53,18 @@ bool ksm_vma_scannable(struct vm_area_struct *vma)
 /**
  * ksm_page_mergeable - may a page become, or be replaced by, a KSM page
  * @page: mapped (PTE lock held) or referenced; may be part of a large folio
+ * @dirty: its PTE is dirty
  *
- * Not swap-backed are the pages of MADV_FREE, which may be dropped any time.
+ * Not swap-backed are the pages of MADV_FREE, which may be dropped any time unless written to since.
  *
  * Return: whether it may.
  */
-bool ksm_page_mergeable(struct page *page)
+bool ksm_page_mergeable(struct page *page, bool dirty)
 {
 	struct folio *folio = page_folio(page);
 
-	return folio_test_anon(folio) && !folio_test_ksm(folio) && folio_test_swapbacked(folio) &&
+	return folio_test_anon(folio) && !folio_test_ksm(folio) &&
+	       (folio_test_swapbacked(folio) || dirty || folio_test_dirty(folio)) &&
 	       !folio_test_hugetlb(folio) && !folio_is_zone_device(folio) && !PageHWPoison(page);
 }
 
@@ -118,7 +120,8 @@ static void ksm_candidate_collect(struct ksm_batch *batch, struct ksm_candidate 
 	if (!pte_present(c->pte))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 	c->page = vm_normal_page(batch->vma, c->work->address, c->pte);
-	if (!c->page || !ksm_page_mergeable(c->page) || folio_test_large(page_folio(c->page))) {
+	if (!c->page || !ksm_page_mergeable(c->page, pte_dirty(c->pte)) ||
+	    folio_test_large(page_folio(c->page))) {
 		c->page = NULL;
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 	}
@@ -145,31 +148,42 @@ static void ksm_batch_collect(struct ksm_batch *batch)
 		pte_unmap_unlock(first, ptl);
 }
 
-static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_candidate *c)
+/* Is the content known, and all its KSM pages are full, but others of this batch want one as well? */
+static bool ksm_dup_wanted(struct ksm_batch *batch, struct ksm_candidate *c)
 {
+	struct ksm_candidate *other;
+
+	for (other = batch->candidate; other < batch->candidate + batch->nr; other++) {
+		if (other == c || !other->live || other->work->key != c->work->key)
+			continue;
+		if (other < c && other->stable && !other->target)
+			return false;	/* it is that one's turn */
+		if (other > c)
+			return pages_identical(c->page, other->page);
+	}
+	return false;
+}
+
+static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	enum ksm_match match;
 	struct folio *folio;
 
 	if (ksm_target_is_zero(c)) {
 		c->target = ZERO_PAGE(c->work->address);
 		return;
 	}
-	switch (ksm_stable_lookup(domain, c->work->key, &c->stable, &folio)) {
-	case KSM_MATCH_ROOM:
+	match = ksm_stable_lookup(domain, c->work->key, &c->stable, &folio);
+	if (match == KSM_MATCH_ROOM) {
 		c->target = folio_page(folio, 0);
 		return;
-	case KSM_MATCH_NONE:
-	case KSM_MATCH_FULL:
-		c->stable = NULL;
-		if (c->work->kind == KSM_WORK_PROMOTE)
-			c->stable = ksm_stable_alloc(domain);
-		if (!c->stable)
-			ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
-		return;
-	case KSM_MATCH_BUSY:
-		c->stable = NULL;
-		ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
-		return;
 	}
+	c->stable = NULL;
+	if (match != KSM_MATCH_BUSY &&
+	    (c->work->kind == KSM_WORK_PROMOTE || (match == KSM_MATCH_FULL && ksm_dup_wanted(batch, c))))
+		c->stable = ksm_stable_alloc(domain);
+	if (!c->stable)
+		ksm_candidate_fail(c, match == KSM_MATCH_FULL ? KSM_OUTCOME_FULL : KSM_OUTCOME_PENDING);
 }
 
 /* Step 2 */
@@ -179,7 +193,7 @@ static void ksm_batch_resolve(struct ksm_scan *scan, struct ksm_batch *batch)
 
 	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
 		if (c->live)
-			ksm_candidate_resolve(scan->domain, c);
+			ksm_candidate_resolve(scan->domain, batch, c);
 	}
 }
 
@@ -201,7 +215,7 @@ static void ksm_candidate_lock(struct ksm_batch *batch, struct ksm_candidate *c)
 	c->locked = folio_trylock(ksm_candidate_folio(c));
 	if (!c->locked)
 		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
-	if (!ksm_page_mergeable(c->page) || folio_test_large(ksm_candidate_folio(c)))
+	if (!ksm_page_mergeable(c->page, true) || folio_test_large(ksm_candidate_folio(c)))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 	if (!c->target || ksm_target_is_zero(c))
 		return;
@@ -321,9 +335,11 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 	kunmap_local(kaddr);
 	if (full != ksm_key_full(c->work->key) || !folio_mapped(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
+	if (!folio_test_swapbacked(folio))
+		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
 	if (ksm_stable_lookup(scan->domain, c->work->key, &found, &other) == KSM_MATCH_ROOM) {
 		folio_put(other);
-		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+		return ksm_candidate_fail(c, KSM_OUTCOME_FULL);
 	}
 	if (folio_mapcount(folio) > 1)
 		anon_vma = folio_anon_vma(folio);
@@ -393,6 +409,23 @@ static void ksm_candidate_replace(struct ksm_batch *batch, struct ksm_candidate 
 				      &c->span->items[c->pos], mm, 0);
 }
 
+/* No more pages than the nodes have room for */
+static void ksm_batch_limit(struct ksm_batch *batch)
+{
+	struct ksm_candidate *c, *other;
+	unsigned int nr;
+
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		if (!c->live || ksm_target_is_zero(c))
+			continue;
+		nr = 1;
+		for (other = batch->candidate; other < c; other++)
+			nr += other->live && other->stable == c->stable;
+		if (!ksm_stable_has_room(c->stable, nr))
+			ksm_candidate_fail(c, KSM_OUTCOME_FULL);
+	}
+}
+
 /* Step 7 for pages with a target */
 static void ksm_batch_replace(struct ksm_batch *batch)
 {
@@ -405,10 +438,7 @@ static void ksm_batch_replace(struct ksm_batch *batch)
 	first = ksm_batch_map(batch, &ptl);
 	if (!first)
 		return;
-	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
-		if (c->live && !ksm_target_is_zero(c) && !ksm_stable_has_room(c->stable))
-			ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
-	}
+	ksm_batch_limit(batch);
 	ksm_batch_clear(batch, first);
 	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
 		if (c->live)
@@ -509,7 +539,7 @@ static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct 
 	folio_get(folio);
 	folio_walk_end(&fw, vma);
 
-	if (folio_test_large(folio) && ksm_page_mergeable(page) && ksm_split_wanted(scan, work, page) &&
+	if (folio_test_large(folio) && ksm_page_mergeable(page, true) && ksm_split_wanted(scan, work, page) &&
 	    folio_trylock(folio)) {
 		if (folio_test_large(folio) && split_folio(folio))
 			work->outcome = KSM_OUTCOME_PINNED;
@@ -518,7 +548,26 @@ static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct 
 	folio_put(folio);
 }
 
-/* Fill the batch from the work; returns how much of it was used up. */
+static void ksm_batch_add(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_batch *batch,
+			  struct ksm_work *work)
+{
+	struct ksm_candidate *c = &batch->candidate[batch->nr];
+
+	*c = (struct ksm_candidate) { .work = work, .live = true };
+	c->span = ksm_span_lookup(slot, work->address >> PAGE_SHIFT, &c->pos);
+	if (work->large)
+		ksm_split(scan, batch->vma, work);
+	if (!c->span || ksm_item_state(c->span, c->pos) == KSM_ITEM_MERGED ||
+	    (c->span->merged && linear_page_index(batch->vma, work->address) != ksm_item_pgoff(c->span, c->pos)))
+		work->outcome = KSM_OUTCOME_CHANGED;
+	if (work->outcome != KSM_OUTCOME_PENDING)
+		return;
+	if (!batch->nr++)
+		batch->start = work->address;
+	batch->end = work->address + PAGE_SIZE;
+}
+
+/* Fill the batch with the work's first pages that are near enough; returns how much of it was used up. */
 static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot, struct vm_area_struct *vma,
 				   struct ksm_work *work, unsigned int nr)
 {
@@ -528,29 +577,54 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
 
 	batch->vma = vma;
 	batch->nr = 0;
-	batch->start = work->address;
-	for (i = 0; i < nr && batch->nr < KSM_BATCH_PAGES; i++) {
-		struct ksm_candidate *c = &batch->candidate[batch->nr];
-		unsigned long address = work[i].address;
-
-		if (i && (address >= limit || address > batch->end + KSM_BATCH_GAP))
-			break;
-		if (i && address < batch->end) {
-			work[i].outcome = KSM_OUTCOME_CHANGED;
+	for (i = 0; i < nr && batch->nr < KSM_BATCH_PAGES && work[i].address < limit; i++) {
+		if (work[i].outcome != KSM_OUTCOME_PENDING)
 			continue;
-		}
-		*c = (struct ksm_candidate) { .work = &work[i], .live = true };
-		c->span = ksm_span_lookup(slot, address >> PAGE_SHIFT, &c->pos);
-		if (work[i].large)
-			ksm_split(scan, vma, &work[i]);
-		if (!c->span || ksm_item_state(c->span, c->pos) == KSM_ITEM_MERGED ||
-		    (c->span->merged && linear_page_index(vma, address) != ksm_item_pgoff(c->span, c->pos)))
+		if (batch->nr && work[i].address > batch->end + KSM_BATCH_GAP)
+			break;
+		if (batch->nr && work[i].address < batch->end)
 			work[i].outcome = KSM_OUTCOME_CHANGED;
-		else if (work[i].outcome == KSM_OUTCOME_PENDING)
-			batch->nr++;
-		batch->end = address + PAGE_SIZE;
+		else
+			ksm_batch_add(scan, slot, batch, &work[i]);
 	}
 	return i;
+}
+
+static void ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
+{
+	struct vm_area_struct *vma;
+	unsigned int i = 0;
+
+	while (i < nr) {
+		vma = vma_lookup(ksm_slot_mm(slot), work[i].address);
+		if (!vma || !ksm_vma_scannable(vma)) {
+			work[i++].outcome = KSM_OUTCOME_CHANGED;
+			continue;
+		}
+		i += ksm_batch_fill(scan, slot, vma, &work[i], nr - i);
+		if (scan->batch.nr)
+			ksm_batch_run(scan, &scan->batch);
+		cond_resched();
+	}
+}
+
+/* Pages that found their KSM pages full may try again, as long as others of them got on. */
+static bool ksm_merge_again(struct ksm_work *work, unsigned int nr, unsigned int *merged)
+{
+	unsigned int i, full = 0, before = *merged;
+
+	*merged = 0;
+	for (i = 0; i < nr; i++) {
+		*merged += work[i].outcome == KSM_OUTCOME_MERGED;
+		full += work[i].outcome == KSM_OUTCOME_FULL;
+	}
+	if (!full || *merged == before)
+		return false;
+	for (i = 0; i < nr; i++) {
+		if (work[i].outcome == KSM_OUTCOME_FULL)
+			work[i].outcome = KSM_OUTCOME_PENDING;
+	}
+	return true;
 }
 
 /**
@@ -564,20 +638,10 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
  */
 void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
 {
-	struct mm_struct *mm = ksm_slot_mm(slot);
-	unsigned int i = 0;
+	unsigned int merged = 0;
 
-	mmap_assert_locked(mm);
-	while (i < nr) {
-		struct vm_area_struct *vma = vma_lookup(mm, work[i].address);
-
-		if (!vma || !ksm_vma_scannable(vma)) {
-			work[i++].outcome = KSM_OUTCOME_CHANGED;
-			continue;
-		}
-		i += ksm_batch_fill(scan, slot, vma, &work[i], nr - i);
-		if (scan->batch.nr)
-			ksm_batch_run(scan, &scan->batch);
-		cond_resched();
-	}
+	mmap_assert_locked(ksm_slot_mm(slot));
+	do {
+		ksm_merge_round(scan, slot, work, nr);
+	} while (ksm_merge_again(work, nr, &merged));
 }

@@ -205,8 +205,10 @@ static void ksm_window_fetch(struct ksm_window *w, unsigned int i)
 	pte = ptep_get(w->ptep + i);
 	if (merged)
 		return ksm_window_check_merged(w, i, pte);
-	if (pte_present(pte))
+	if (pte_present(pte)) {
 		w->page[i] = vm_normal_page(w->vma, ksm_window_address(w, i), pte);
+		w->dirty |= (u64)!!pte_dirty(pte) << i;
+	}
 	if (w->page[i])
 		prefetch(w->page[i]);
 	else
@@ -249,7 +251,7 @@ static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, uns
 	if (folio_test_ksm(folio)) {
 		w->page[i] = NULL;
 		ksm_window_adopt(w, i, folio);
-	} else if (!ksm_page_mergeable(page)) {
+	} else if (!ksm_page_mergeable(page, w->dirty & BIT_ULL(i))) {
 		w->page[i] = NULL;
 		ksm_window_forget(w, i);
 	} else if (!PageHighMem(page)) {
@@ -394,6 +396,7 @@ static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, p
 	w->start = start;
 	w->nr = nr;
 	w->due = 0;
+	w->dirty = 0;
 	w->scanned = 0;
 	w->restless = 0;
 	w->detach = 0;
@@ -453,6 +456,30 @@ static const struct mm_walk_ops ksm_walk_ops = {
 	.walk_lock = PGWALK_RDLOCK,
 };
 
+/*
+ * A span at the edge of a VMA may have pages outside of it. When these belong to no area that is scanned,
+ * no walk will ever see that they are gone.
+ */
+static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
+{
+	unsigned long block = address >> (PAGE_SHIFT + KSM_BLOCK_SHIFT);
+	struct vm_area_struct *vma;
+	struct ksm_span *span;
+	unsigned int pos;
+
+	if (IS_ALIGNED(address, KSM_BLOCK_PAGES * PAGE_SIZE))
+		return;
+	for (span = xa_load(&scan->slot->spans, block); span; span = span->next) {
+		for (pos = 0; pos < span->nr; pos++) {
+			if (ksm_item_state(span, pos) == KSM_ITEM_NONE)
+				continue;
+			vma = vma_lookup(ksm_slot_mm(scan->slot), ksm_item_address(span, pos));
+			if (!vma || !ksm_vma_scannable(vma))
+				ksm_span_clear(span, BIT(span->first + pos), false);
+		}
+	}
+}
+
 /* Scan on in the mm in hand until the hold ends; returns whether the mm is done. mmap_lock held. */
 static bool ksm_scan_vmas(struct ksm_scan *scan)
 {
@@ -465,9 +492,13 @@ static bool ksm_scan_vmas(struct ksm_scan *scan)
 		if (ksm_hold_ends(scan, mm))
 			return false;
 		scan->hold -= KSM_HOLD_STEP;
-		if (ksm_vma_scannable(vma) &&
-		    walk_page_range_vma(vma, max(slot->cursor, vma->vm_start), vma->vm_end, &ksm_walk_ops, scan))
-			return false;
+		if (ksm_vma_scannable(vma)) {
+			if (walk_page_range_vma(vma, max(slot->cursor, vma->vm_start), vma->vm_end,
+						&ksm_walk_ops, scan))
+				return false;
+			ksm_scan_edge(scan, vma->vm_start);
+			ksm_scan_edge(scan, vma->vm_end);
+		}
 		slot->cursor = vma->vm_end;
 	}
 	return true;

@@ -30,6 +30,7 @@ enum ksm_work_kind {
  * @KSM_OUTCOME_CHANGED: the page is not there any more, or was written to
  * @KSM_OUTCOME_PINNED: somebody holds references to the page
  * @KSM_OUTCOME_DIFFERS: the contents differ in spite of equal digests
+ * @KSM_OUTCOME_FULL: the KSM pages of this content have as many mappings as allowed
  */
 enum ksm_outcome {
 	KSM_OUTCOME_PENDING,
@@ -37,6 +38,7 @@ enum ksm_outcome {
 	KSM_OUTCOME_CHANGED,
 	KSM_OUTCOME_PINNED,
 	KSM_OUTCOME_DIFFERS,
+	KSM_OUTCOME_FULL,
 };
 
 /**
@@ -80,6 +82,7 @@ struct ksm_revisit {
  * @huge: the first page, for a huge PMD
  * @span: the span of each page, or NULL
  * @page: the page to visit, or NULL
+ * @dirty: its PTE is dirty
  * @due: pages whose span this pass visits
  * @scanned: pages visited
  * @restless: pages that changed, matched or wait
@@ -93,6 +96,7 @@ struct ksm_window {
 	struct page *huge;
 	struct ksm_span *span[KSM_WINDOW_PAGES];
 	struct page *page[KSM_WINDOW_PAGES];
+	u64 dirty;
 	u64 due;
 	u64 scanned;
 	u64 restless;
@@ -204,7 +208,7 @@ void ksm_settle(struct ksm_scan *scan);
 
 /* merge.c */
 bool ksm_vma_scannable(struct vm_area_struct *vma);
-bool ksm_page_mergeable(struct page *page);
+bool ksm_page_mergeable(struct page *page, bool dirty);
 void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr);
 
 #endif /* _MM_KSM_SCAN_H */

@@ -55,7 +55,7 @@ static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
 	folio = folio_walk_start(&fw, vma, revisit->address, 0);
 	if (!folio)
 		return;
-	if (ksm_page_mergeable(fw.page)) {
+	if (ksm_page_mergeable(fw.page, fw.level == FW_LEVEL_PTE && pte_dirty(fw.pte))) {
 		if (!revisit->peer) {
 			ksm_visit(scan, span, pos, fw.page);
 		} else if (ksm_item_key(span, pos) == revisit->key) {

@@ -241,20 +241,21 @@ void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio, u64
 }
 
 /**
- * ksm_stable_has_room - may a node get one more mapping
+ * ksm_stable_has_room - may a node get more mappings
  * @stable: the node
+ * @nr: how many more
  *
  * Return: whether it may; lasting under the folio lock only.
  */
-bool ksm_stable_has_room(const struct ksm_stable *stable)
+bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr)
 {
-	return READ_ONCE(stable->nr_items) < READ_ONCE(stable->domain->knobs.max_page_sharing);
+	return READ_ONCE(stable->nr_items) + nr <= READ_ONCE(stable->domain->knobs.max_page_sharing);
 }
 
 static enum ksm_match ksm_stable_try(struct ksm_bucket *bucket, struct ksm_stable *stable,
 				     struct folio **folio)
 {
-	if (!ksm_stable_has_room(stable))
+	if (!ksm_stable_has_room(stable, 1))
 		return KSM_MATCH_FULL;
 	switch (ksm_stable_peek(stable, folio)) {
 	case KSM_KEYHOLE_OK:

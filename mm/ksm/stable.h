@@ -87,7 +87,7 @@ enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, u64 key, struct ksm_
 				 struct folio **folio);
 enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ksm_stable **stable,
 				   struct folio **folio);
-bool ksm_stable_has_room(const struct ksm_stable *stable);
+bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr);
 bool ksm_stable_is_stale(struct ksm_stable *stable);
 
 void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
