@@ -7,7 +7,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-compile="noksm nosysfs nonuma nothp nosmp preempt-rt i386"
+compile="noksm nosysfs nonuma nothp nosmp noswap preempt-rt i386"
 boot=${MATRIX_BOOT-nosmp}
 boot_tests=${MATRIX_TESTS-}
 

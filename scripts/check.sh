@@ -14,7 +14,7 @@
 . "$(dirname "$0")/lib.sh"
 
 suites=("$@")
-[ $# -gt 0 ] || suites=(unit style kunit vm torture matrix)
+[ $# -gt 0 ] || suites=(unit docs style kunit vm torture matrix)
 
 passed=0 failed=0 skipped=0
 summary=()

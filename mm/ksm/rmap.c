@@ -206,7 +206,9 @@ struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct 
 	folio_mark_dirty(copy);
 	__folio_mark_uptodate(copy);
 	__folio_set_locked(copy);
+#ifdef CONFIG_SWAP
 	count_vm_event(KSM_SWPIN_COPY);
+#endif
 	return copy;
 
 put_copy:

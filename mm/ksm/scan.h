@@ -10,6 +10,8 @@
 #define KSM_WINDOW_PAGES	64U
 #define KSM_HOLD_PAGES		512U
 #define KSM_BATCH_PAGES		16U
+/* A visited page may revisit a lone item and a peer, and the lone item one more. */
+#define KSM_REVISITS		(3 * KSM_HOLD_PAGES)
 
 /**
  * enum ksm_work_kind - what is to be done with a page
@@ -178,9 +180,9 @@ struct ksm_scan {
 	unsigned int nr_work;
 	struct ksm_work work[2 * KSM_HOLD_PAGES];
 	unsigned int nr_promotes;
-	struct ksm_work promote[KSM_HOLD_PAGES];
+	struct ksm_work promote[KSM_REVISITS];
 	unsigned int nr_revisits;
-	struct ksm_revisit revisit[KSM_HOLD_PAGES];
+	struct ksm_revisit revisit[KSM_REVISITS];
 	struct ksm_window window;
 	struct ksm_batch batch;
 };
