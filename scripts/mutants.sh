@@ -1,104 +1,327 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Do the tests notice broken code? Every file in tools/testing/ksm/mutants/ is a small
-# breakage of the code as a patch to this repository, with a line that says what it
-# breaks, and optionally one that says which suites are to find it:
+# Do the tests notice broken code? tools/testing/ksm/mutants/mutants.list describes small
+# breakages, a line of code each. One at a time is made in a kernel tree of its own, build/mutant,
+# and the tests that should notice are run there: unit tests in userspace, selftests in QEMU on a
+# kernel with the cheap checks and the validator (configs/mutant.config).
 #
-#   Breaks: the compare that decides a merge
-#   Suites: unit vm-quick
+#   mutants.sh [-k] [NAME ...]	these mutants (all by default)
+#   mutants.sh -l		list them, and check that each still fits the code; builds nothing
+#   mutants.sh -t [NAME ...]	run on the unbroken code what these mutants want to be run
 #
-#   mutants.sh [NAME ...]	(all by default; NAME is a file's name without .patch)
+#   -k	go on with the results that build/mutant.done keeps, as long as the code is the same
 #
-# One at a time is applied to a copy of the repository in build/mutants, with trees and
-# output directories of its own, and the suites are run there until one fails, cheapest first.
-# First of all the unbroken copy has to pass them. A mutant that survives,
-# doesn't apply or doesn't compile is a failure: compilers must not be what catches it.
+# The unbroken code comes first: a test that fails there catches nothing, and makes the whole run
+# fail, as does a mutant that survives, fits no more or does not compile. A mutant is caught when a
+# test fails, a program dies or doesn't end in time, or the kernel complains, and not so before.
 
 . "$(dirname "$0")/lib.sh"
 
-copy=$top/build/mutants
-mutants=$top/tools/testing/ksm/mutants
-default_suites=${MUTANT_SUITES:-unit kunit vm}
+list=$top/tools/testing/ksm/mutants/mutants.list
+copy=$top/build/mutant		# the tree that gets broken
+pristine=$top/build/mutant.pristine	# our files and the patched ones, unbroken
+unit=$top/build/mutant.unit
+vm=$top/build/mutant.vm
+results=$top/build/mutant.done
+unbroken=$top/build/mutant.unbroken
 
-tree || exit 1
+say() { printf '  MUTANT  %s\n' "$*" >&2; }
+die() { echo "mutants: $*" >&2; exit 1; }
 
-# The repository as it is now, without what is in build/.
-refresh() {
-	mkdir -p "$copy/build"
-	rsync -a --checksum --delete --exclude /build --exclude /.git "$top/" "$copy/"
-	# A copy outside git lists its files by itself: see list_sources in mktree.sh.
-	ln -sfn ../../mainline "$copy/build/mainline"
-	cp "$top/build/mainline.stamp" "$copy/build/"
+# read_list: fills the tables below from stanzas of `key: value`, parted by blank lines.
+declare -A breaks file func from to wants
+all=()
+read_list() {
+	local line key value name=
+
+	while IFS= read -r line; do
+		case $line in
+		'' | '#'*) continue ;;
+		esac
+		key=${line%%:*}
+		value=${line#*:}
+		value=${value#"${value%%[![:space:]]*}"}
+		case $key in
+		name)	name=$value
+			[ -z "${file[$name]-}" ] || die "two mutants are named $name"
+			all+=("$name") ;;
+		breaks)	breaks[$name]=$value ;;
+		file)	file[$name]=$value ;;
+		in)	func[$name]=$value ;;
+		from)	from[$name]=$value ;;
+		to)	to[$name]=$value ;;
+		tests)	wants[$name]=$value ;;
+		*)	die "$list: what is '$key'?" ;;
+		esac
+	done < "$list"
 }
 
-# run SUITES: prints the first failing test and returns 1, or returns 0.
-run() {
-	local suite log
-	for suite in $1; do
-		log=$logs/mutant-$suite.log
-		if ! "$copy/scripts/check.sh" "$suite" < /dev/null > "$log" 2>&1; then
-			failure=$(grep -m 1 '^not ok' "$log" || echo "$suite failed without a result")
-			if grep -qE '^kbuild: .* failed after|(^|[ :])[Ee]rror:|\*\*\* ' "$log" && grep -q '0 passed' "$log"; then
-				failure="does not compile: $failure"
-				return 2
-			fi
-			caught_by=$suite
+# break_file NAME SOURCE DEST: DEST is SOURCE with the mutant in it. The text to replace has to be there
+# exactly once, in the function that the mutant names, if it does. $why says what is wrong.
+break_file() {
+	local name=$1 text head= body tail= first last count
+
+	why=
+	if [ ! -f "$2" ]; then
+		why="no ${file[$name]}"
+		return 1
+	fi
+	body=$(cat "$2"; echo x)
+	body=${body%x}
+	if [ -n "${func[$name]-}" ]; then
+		first=$(grep -nE "^[a-z].*[ *]${func[$name]}\(" "$2" | grep -v ';$' | cut -d: -f1)
+		if [ "$(wc -w <<< "$first")" != 1 ]; then
+			why="no function ${func[$name]} in ${file[$name]}"
 			return 1
 		fi
-	done
-	return 0
+		last=$(awk -v first="$first" 'NR > first && /^}/ { print NR; exit }' "$2")
+		head=$(sed "$((first - 1))q" "$2"; echo x)
+		head=${head%x}
+		tail=$(sed "1,${last}d" "$2"; echo x)
+		tail=${tail%x}
+		body=$(sed -n "$first,${last}p" "$2"; echo x)
+		body=${body%x}
+	fi
+	text=${body//"${from[$name]}"/}
+	count=$(((${#body} - ${#text}) / ${#from[$name]}))
+	if [ $count != 1 ]; then
+		why="matches $count times in ${file[$name]}"
+		return 1
+	fi
+	# Not in place: the file may be a hard link to the base's. Quoted, as & is special else.
+	printf '%s%s%s' "$head" "${body/"${from[$name]}"/"${to[$name]}"}" "$tail" > "$3.new"
+	mv "$3.new" "$3"
 }
 
-refresh
-if [ ! -d "$copy/build/linux" ]; then
-	echo "  MUTANTS copying build/linux" >&2
-	cp -a "$top/build/linux" "$top/build/linux.stamp" "$top/build/linux.managed" "$copy/build/"
-fi
+# Brings what make tree brought to build/linux over to the copy, file by file, new time stamps for changes only.
+refresh() {
+	local path new=$copy.managed.new
 
-names=("$@")
-if [ $# -eq 0 ]; then
-	for file in "$mutants"/*.patch; do
-		[ -f "$file" ] && names+=("$(basename "$file" .patch)")
+	if [ ! -d "$copy" ] || ! cmp -s "$top/build/linux.stamp" "$copy.stamp"; then
+		say "making build/mutant"
+		rm -rf "$copy" "$copy.stamp"
+		rsync -a --exclude '/.out-*' --link-dest="$top/build/mainline" "$top/build/linux/" "$copy/"
+		cp "$top/build/linux.stamp" "$copy.stamp"
+	fi
+	rm -rf "$pristine"
+	touch "$copy.managed"
+	cp "$top/build/linux.managed" "$new"
+	while read -r path; do
+		if [ ! -f "$top/build/linux/$path" ]; then
+			rm -f "$copy/$path"
+			continue
+		fi
+		install -D -m 644 "$top/build/linux/$path" "$pristine/$path"
+		put "$path"
+	done < <(sort -u "$new" "$copy.managed")
+	mv "$new" "$copy.managed"
+}
+
+# put PATH: the unbroken file into the copy.
+put() {
+	cmp -s "$pristine/$1" "$copy/$1" || install -D -m 644 "$pristine/$1" "$copy/$1"
+}
+
+build() { nice -n 5 "$top/scripts/kbuild.sh" mutant mutant > "$logs/mutant-build.log" 2>&1; }
+
+# failures FILE: the failed tests in some TAP, with the name of the program before each. Programs
+# with a status but no failed test get a line as well.
+failures() {
+	awk '/^# ---- / { program = $3; bad = 0 }
+	     /^not ok / { sub(/^not ok ([0-9]+ )?(- )?/, ""); print program ": " $0; bad = 1 }
+	     /^# status / && $3 && !bad { print program ": " ($3 == 124 || $3 == 143 ? "no end" : "died, status " $3) }' "$1"
+}
+
+# run_unit LOG PROGRAM ...
+run_unit() {
+	local log=$1 program status
+	shift
+
+	: > "$log"
+	for program; do
+		echo "# ---- $program" >> "$log"
+		status=0
+		timeout 120 nice -n 5 make -s -C "$copy/tools/testing/ksm" KTREE="$copy" OUTPUT="$unit" \
+			CC="ccache gcc" "$unit/$program" < /dev/null > "$logs/mutant-build.log" 2>&1 || status=2
+		if [ $status = 2 ]; then
+			why="does not compile"
+			return 2
+		fi
+		timeout 120 "$unit/$program" < /dev/null >> "$log" 2>&1 || status=$?
+		echo "# status $status" >> "$log"
 	done
-fi
-[ ${#names[@]} -gt 0 ] || { echo "no mutants in ${mutants#"$top"/}"; exit 1; }
+}
 
-all_suites=$default_suites
-for name in "${names[@]}"; do
-	all_suites+=" $(sed -n 's/^Suites: *//p' "$mutants/$name.patch")"
+# run_vm LOG SECONDS PROGRAM ...: SECONDS is the limit for each; without it, all are run to the end.
+run_vm() {
+	local log=$1 limit=$2 status=0 command append
+	shift 2
+
+	append="slab_debug=FZP,ksm_* oops=panic"
+	command="cd /tests; export KSM_FRESH_BOOT=1; for program in $*; do echo \"# ---- \$program\"; "
+	command+="case \$program in *torture) set -- --seconds 20 ;; *) set -- ;; esac; "
+	command+="timeout ${limit:-300} ./\$program \"\$@\" 2>&1; status=\$?; echo \"# status \$status\"; "
+	if [ -n "$limit" ]; then
+		# What comes after a warning may never end, and there is no need to wait for it.
+		append+=" panic_on_warn=1"
+		command+="[ \$status = 0 ] || break; "
+	fi
+	command+="done; exit 0"
+	nice -n 5 "$top/scripts/vm.sh" -s -l vm-mutant -m 3072 -n 2 -d 512M -d 512M -f "$vm:/tests" \
+		-a "$append" -t "$((${limit:-100} * $# + 60))" mutant-mutant "$command" \
+		> "$logs/vm-mutant.log" 2>&1 || status=$?
+	cp "$logs/vm-mutant.out" "$log"
+	case $status in
+	0) ;;
+	125)	{ echo "# ---- console"
+		  sed -n '2s/^ *\(\[[^]]*\] *\)*/not ok /p' "$logs/vm-mutant.log"; } >> "$log" ;;
+	*)	{ echo "# ---- guest"
+		  sed -n '1s/^vm: \(.*\);.*/not ok \1/p' "$logs/vm-mutant.log"; } >> "$log" ;;
+	esac
+}
+
+# wanted unit|vm NAME ...: the programs that these mutants are for, each once.
+wanted() {
+	local kind=$1 name test
+	shift
+
+	for name; do
+		for test in ${wants[$name]}; do
+			case $kind:$test in
+			unit:*_test) echo "$test" ;;
+			vm:ksm_*) echo "$test" ;;
+			esac
+		done
+	done | awk '!seen[$0]++' | tr '\n' ' '
+}
+
+# The unbroken code: its failed tests go to $unbroken, and $limit is set by how long programs take.
+judge_unbroken() {
+	local units vms start
+
+	units=$(wanted unit "$@")
+	vms=$(wanted vm "$@")
+	: > "$unbroken"
+	if [ -n "$units" ]; then
+		say "unbroken: $units"
+		run_unit "$logs/mutant-unbroken-unit.log" $units || die "the unbroken code does not compile"
+		failures "$logs/mutant-unbroken-unit.log" >> "$unbroken"
+	fi
+	limit=60
+	if [ -n "$vms" ]; then
+		say "unbroken: building build/out/mutant-mutant"
+		build || die "the unbroken code does not compile, see build/log/mutant-build.log"
+		say "unbroken: $vms"
+		start=$SECONDS
+		run_vm "$logs/mutant-unbroken-vm.log" "" $vms
+		limit=$((60 + SECONDS - start))
+		failures "$logs/mutant-unbroken-vm.log" >> "$unbroken"
+	fi
+	sed 's/^/the unbroken code fails: /' "$unbroken"
+}
+
+# judge NAME: returns 0 when it is caught ($by says by what), 1 when not, 2 when it can't be judged.
+judge() {
+	local name=$1 log=$logs/mutant-$1.log units vms
+
+	why= by=
+	break_file "$name" "$pristine/${file[$name]}" "$copy/${file[$name]}" || return 2
+	units=$(wanted unit "$name")
+	vms=$(wanted vm "$name")
+	if [ -n "$units" ]; then
+		run_unit "$log" $units || return 2
+		caught_by "$log" && return 0
+	fi
+	[ -n "$vms" ] || return 1
+	if ! build; then
+		why="does not compile"
+		return 2
+	fi
+	run_vm "$log" "$limit" $vms
+	caught_by "$log"
+}
+
+# caught_by LOG: the failures that the unbroken code has not.
+caught_by() {
+	local found
+
+	mapfile -t found < <(failures "$1" | grep -vxFf "$unbroken")
+	[ ${#found[@]} -gt 0 ] || return 1
+	by=${found[0]}
+	[ ${#found[@]} = 1 ] || by+=" (and $((${#found[@]} - 1)) more)"
+}
+
+mode=run keep=0
+while getopts klt opt; do
+	case $opt in
+	k) keep=1 ;;
+	l) mode=list ;;
+	t) mode=test ;;
+	*) sed -n '/^#   mutants.sh/,/^# The/s/^# \{0,3\}//p' "$0" >&2; exit 1 ;;
+	esac
 done
-all_suites=$(printf '%s\n' $all_suites | awk '!seen[$0]++' | tr '\n' ' ')
-echo "unbroken: $all_suites"
-failure= caught_by=
-if ! run "$all_suites"; then
-	echo "the unbroken code fails: $failure"
-	exit 1
+shift $((OPTIND - 1))
+
+read_list
+names=("$@")
+[ $# -gt 0 ] || names=("${all[@]}")
+for name in "${names[@]}"; do
+	[ -n "${file[$name]-}" ] && [ -n "${from[$name]-}" ] && [ -n "${wants[$name]-}" ] ||
+		die "$name is no mutant, or lacks file, from or tests"
+done
+
+exec 8> "$top/build/.mutant.lock"
+flock -n 8 || die "another run is under way"
+
+tree || exit 1
+if [ $mode = list ]; then
+	bad=0
+	for name in "${names[@]}"; do
+		break_file "$name" "$top/build/linux/${file[$name]}" "$logs/mutant-list" || bad=1
+		printf '%-24s %s%s\n' "$name" "${breaks[$name]}" "${why:+  -- $why}"
+	done
+	rm -f "$logs/mutant-list"
+	exit $bad
 fi
+
+guest_programs || exit 1
+(flock 9; refresh) 9> "$top/build/.tree.lock" || exit 1
+# Both change while this runs, but what is judged must not.
+rm -rf "$vm"
+cp -r "$tests/vm" "$vm"
+
+identity=$(cd "$pristine" && find . -type f -print0 | sort -z | xargs -0 cat | cat - "$list" "$vm"/ksm_* | sha1sum)
+if [ $keep = 0 ] || [ "$(head -n 1 "$results" 2>/dev/null)" != "$identity" ]; then
+	echo "$identity" > "$results"
+fi
+
+judge_unbroken "${names[@]}"
+status=0
+[ ! -s "$unbroken" ] || status=1
+[ $mode = run ] || exit $status
 
 caught=0 survived=0
 for name in "${names[@]}"; do
-	file=$mutants/$name.patch
-	breaks=$(sed -n 's/^Breaks: *//p' "$file")
-	suites=$(sed -n 's/^Suites: *//p' "$file")
-	start=$SECONDS
-	refresh
-	failure= caught_by= status=0
-	if ! patch -d "$copy" -p1 --fuzz=0 --no-backup-if-mismatch -s < "$file"; then
-		failure="does not apply"
-		status=2
-	else
-		run "${suites:-$default_suites}" || status=$?
-	fi
-	if [ $status = 1 ]; then
+	if line=$(grep "^caught    $name " "$results"); then
 		caught=$((caught + 1))
-		printf 'caught    %-28s %-45s by %s: %s (%d s)\n' "$name" "$breaks" "$caught_by" \
-			"${failure#not ok }" $((SECONDS - start))
-	else
-		survived=$((survived + 1))
-		printf 'SURVIVED  %-28s %-45s %s (%d s)\n' "$name" "$breaks" "$failure" $((SECONDS - start))
+		echo "$line"
+		continue
 	fi
+	start=$SECONDS
+	verdict=0
+	judge "$name" || verdict=$?
+	put "${file[$name]}"
+	case $verdict in
+	0)	caught=$((caught + 1))
+		line=$(printf 'caught    %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$by")
+		echo "$line" >> "$results" ;;
+	1)	survived=$((survived + 1))
+		line=$(printf 'SURVIVED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "${wants[$name]}") ;;
+	*)	survived=$((survived + 1))
+		line=$(printf 'UNJUDGED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$why") ;;
+	esac
+	echo "$line"
 done
-refresh
 echo "$caught caught, $survived survived"
-[ $survived = 0 ]
+[ $survived = 0 ] && [ $status = 0 ]

@@ -15,8 +15,8 @@
 #include "scan.h"
 #include "smart_scan.h"
 
-#define KSM_COST_SAMPLE	1
-#define KSM_COST_FULL	8
+#define KSM_COST_SAMPLE	2
+#define KSM_COST_FULL	6
 
 static u32 ksm_visit_full(struct ksm_scan *scan, const void *kaddr)
 {
@@ -39,11 +39,19 @@ static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned
 	};
 }
 
-/* Have @item looked at; with a @peer, because both seem to be equal. Under its bucket lock. */
-static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_item *item, u64 key, struct page *peer)
+/**
+ * ksm_want_revisit - have an item looked at
+ * @scan: the scanner
+ * @span: the item's span
+ * @pos: its position
+ * @key: what its key should be
+ * @peer: a page that seems to be equal, or NULL
+ *
+ * Context: owner of the slot, or bucket lock held while the item is UNSTABLE.
+ */
+void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
+		      struct page *peer)
 {
-	struct ksm_span *span = ksm_item_span(item);
-
 	if (scan->nr_revisits == ARRAY_SIZE(scan->revisit))
 		return;
 	ksm_slot_get(span->slot);
@@ -51,7 +59,7 @@ static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_item *item, u64 k
 		get_page(peer);
 	scan->revisit[scan->nr_revisits++] = (struct ksm_revisit) {
 		.slot = span->slot,
-		.address = ksm_item_address(span, ksm_item_pos(item)),
+		.address = ksm_item_address(span, pos),
 		.key = key,
 		.peer = peer,
 	};
@@ -85,10 +93,10 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 	if (match == KSM_MATCH_NONE || match == KSM_MATCH_FULL) {
 		lone = __ksm_unstable_lone(bucket, ksm_key_sample(key));
 		if (lone)
-			ksm_want_revisit(scan, lone, 0, NULL);
+			ksm_want_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone), 0, NULL);
 		peer = __ksm_unstable_peer(bucket, key, scan->pass);
 		if (peer)
-			ksm_want_revisit(scan, peer, key, page);
+			ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), key, page);
 		else
 			__ksm_unstable_insert(bucket, span, pos, key);
 	}
@@ -102,23 +110,46 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 		KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
 }
 
+/*
+ * The page's sample is known, the full digest is not. If it is that of a single KSM page, the compare tells
+ * as much as the digest would. Returns whether more has to be known.
+ */
+static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+			      struct page *page, u64 key)
+{
+	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	const u32 sample = ksm_key_sample(key);
+	struct folio *folio = NULL;
+	bool known = true;
+	u64 sole = 0;
+
+	if (sample == ksm_key_sample(scan->domain->zero_key))
+		return true;
+	spin_lock(&bucket->lock);
+	sole = __ksm_stable_sole(bucket, sample, &folio);
+	if (!sole) {
+		known = __ksm_sample_known(bucket, sample);
+		if (!known)
+			__ksm_unstable_insert(bucket, span, pos, key);
+	}
+	spin_unlock(&bucket->lock);
+	if (sole) {
+		folio_put(folio);
+		ksm_want_work(scan, span, pos, sole, KSM_WORK_ATTACH, page);
+		return false;
+	}
+	return known;
+}
+
 /* The item is SEEN, and its page was equal at two visits. */
 static enum ksm_visit ksm_decide(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 				 struct page *page, const void *kaddr, u64 key)
 {
-	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
-	const u32 sample = ksm_key_sample(key);
-	bool known;
-
 	if (!ksm_key_full(key)) {
-		spin_lock(&bucket->lock);
-		known = __ksm_sample_known(bucket, sample) || sample == ksm_key_sample(scan->domain->zero_key);
-		if (!known)
-			__ksm_unstable_insert(bucket, span, pos, key);
-		spin_unlock(&bucket->lock);
-		if (!known)
-			return KSM_VISIT_CALM;
-		key = ksm_key(sample, ksm_visit_full(scan, kaddr));
+		if (!ksm_decide_sample(scan, span, pos, page, key))
+			return ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE ?
+				KSM_VISIT_CALM : KSM_VISIT_RESTLESS;
+		key = ksm_key(ksm_key_sample(key), ksm_visit_full(scan, kaddr));
 	}
 	return ksm_decide_crowded(scan, span, pos, page, key);
 }

@@ -27,7 +27,7 @@
 #include "smart_scan.h"
 
 #define KSM_HOLD_STEP		16	/* what a page table step or a VMA counts, in PTEs */
-#define KSM_COST_LIMIT		96	/* of visits under one PTE lock, see ksm_visit() */
+#define KSM_COST_LIMIT		64	/* of visits under one PTE lock, see ksm_visit() */
 #define KSM_AHEAD_PAGE		8	/* how early a struct page is looked at before the visit */
 #define KSM_IDLE_CHECKED	4096	/* idle stable nodes a pass */
 
@@ -417,7 +417,7 @@ static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, p
 
 static bool ksm_hold_ends(struct ksm_scan *scan, struct mm_struct *mm)
 {
-	return scan->hold <= 0 || !scan->budget || scan->nr_work >= KSM_HOLD_PAGES ||
+	return scan->hold <= 0 || !scan->budget || scan->nr_work >= KSM_HOLD_WORK ||
 	       mmap_lock_is_contended(mm);
 }
 

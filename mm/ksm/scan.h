@@ -9,6 +9,7 @@
 
 #define KSM_WINDOW_PAGES	64U
 #define KSM_HOLD_PAGES		512U
+#define KSM_HOLD_WORK		64U	/* settle while the pages are in the cache */
 #define KSM_BATCH_PAGES		16U
 /* A visited page may revisit a lone item and a peer, and the lone item one more. */
 #define KSM_REVISITS		(3 * KSM_HOLD_PAGES)
@@ -204,6 +205,8 @@ enum ksm_visit {
 };
 
 enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, struct page *page);
+void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
+		      struct page *peer);
 
 /* settle.c */
 void ksm_settle(struct ksm_scan *scan);

@@ -50,7 +50,10 @@ static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
 	unsigned int pos;
 
 	span = ksm_span_lookup(revisit->slot, revisit->address >> PAGE_SHIFT, &pos);
-	if (!span || !vma || !ksm_vma_scannable(vma) || ksm_item_state(span, pos) != KSM_ITEM_UNSTABLE)
+	if (!span || !vma || !ksm_vma_scannable(vma))
+		return;
+	if (ksm_item_state(span, pos) != KSM_ITEM_UNSTABLE &&
+	    (revisit->peer || ksm_item_state(span, pos) != KSM_ITEM_SEEN))
 		return;
 	folio = folio_walk_start(&fw, vma, revisit->address, 0);
 	if (!folio)
@@ -70,8 +73,11 @@ static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
 	}
 }
 
-/* Where it failed, keep the page findable, and have it tried again. */
-static void ksm_note_outcome(struct ksm_slot *slot, const struct ksm_work *work)
+/*
+ * Where it failed, keep the page findable, and have it tried again. One whose sample alone spoke for the
+ * match is looked at once more, by its full digest.
+ */
+static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot, const struct ksm_work *work)
 {
 	struct ksm_span *span;
 	unsigned int pos;
@@ -81,7 +87,12 @@ static void ksm_note_outcome(struct ksm_slot *slot, const struct ksm_work *work)
 	span = ksm_span_lookup(slot, work->address >> PAGE_SHIFT, &pos);
 	if (!span)
 		return;
-	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN && ksm_key_full(ksm_item_key(span, pos)))
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN && !ksm_key_full(ksm_item_key(span, pos))) {
+		if (work->outcome == KSM_OUTCOME_DIFFERS && !test_and_set_bit(pos, &span->crowded))
+			ksm_want_revisit(scan, span, pos, 0, NULL);
+		return;
+	}
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 		ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
 	if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE)
 		ksm_age(span, pos);
@@ -94,7 +105,7 @@ static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, str
 
 	ksm_merge(scan, slot, work, nr);
 	for (i = 0; i < nr; i++)
-		ksm_note_outcome(slot, &work[i]);
+		ksm_note_outcome(scan, slot, &work[i]);
 }
 
 /* Own a slot and lock its mm, without waiting for either. */
@@ -186,6 +197,26 @@ static int ksm_work_cmp(const void *a, const void *b)
 	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot, y->address);
 }
 
+static void ksm_settle_all_revisits(struct ksm_scan *scan)
+{
+	unsigned int i;
+
+	sort(scan->revisit, scan->nr_revisits, sizeof(scan->revisit[0]), ksm_revisit_cmp, NULL);
+	for (i = 0; i < scan->nr_revisits; )
+		i = ksm_settle_revisits(scan, i);
+	scan->nr_revisits = 0;
+}
+
+static void ksm_settle_all_work(struct ksm_scan *scan)
+{
+	unsigned int i;
+
+	sort(scan->work, scan->nr_work, sizeof(scan->work[0]), ksm_work_cmp, NULL);
+	for (i = 0; i < scan->nr_work; )
+		i = ksm_settle_work(scan, i);
+	scan->nr_work = 0;
+}
+
 /**
  * ksm_settle - work off all revisits, then all work
  * @scan: the scanner
@@ -194,8 +225,6 @@ static int ksm_work_cmp(const void *a, const void *b)
  */
 void ksm_settle(struct ksm_scan *scan)
 {
-	unsigned int i;
-
 	if (!scan->nr_revisits && !scan->nr_work)
 		return;
 	if (!scan->drained) {
@@ -203,13 +232,8 @@ void ksm_settle(struct ksm_scan *scan)
 		lru_add_drain_all();
 		scan->drained = true;
 	}
-	sort(scan->revisit, scan->nr_revisits, sizeof(scan->revisit[0]), ksm_revisit_cmp, NULL);
-	for (i = 0; i < scan->nr_revisits; )
-		i = ksm_settle_revisits(scan, i);
-	scan->nr_revisits = 0;
-
-	sort(scan->work, scan->nr_work, sizeof(scan->work[0]), ksm_work_cmp, NULL);
-	for (i = 0; i < scan->nr_work; )
-		i = ksm_settle_work(scan, i);
-	scan->nr_work = 0;
+	do {
+		ksm_settle_all_revisits(scan);
+		ksm_settle_all_work(scan);
+	} while (scan->nr_revisits);
 }

@@ -320,6 +320,31 @@ enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ks
 }
 
 /**
+ * __ksm_stable_sole - find the KSM page of some sample, if there is just one content
+ * @bucket: of the sample
+ * @sample: the sample
+ * @folio: where to store its folio, referenced
+ *
+ * Context: bucket lock held.
+ * Return: the key of the content; or 0 when there are none or several, or the page can't be had.
+ */
+u64 __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio)
+{
+	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->stable, ksm_key(sample, 0)), *next;
+	struct ksm_stable *stable;
+	u64 key;
+
+	lockdep_assert_held(&bucket->lock);
+	if (!leaf || ksm_key_sample(leaf->key) != sample)
+		return 0;
+	next = ksm_leaf_next(leaf);
+	if (next && ksm_key_sample(next->key) == sample)
+		return 0;
+	key = ksm_leaf_key(leaf);
+	return __ksm_stable_lookup(bucket, key, &stable, folio) == KSM_MATCH_ROOM ? key : 0;
+}
+
+/**
  * ksm_stable_lookup - find a KSM page of some content
  * @domain: where
  * @key: the content's, position bits 0

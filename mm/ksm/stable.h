@@ -87,6 +87,7 @@ enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, u64 key, struct ksm_
 				 struct folio **folio);
 enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ksm_stable **stable,
 				   struct folio **folio);
+u64 __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio);
 bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr);
 bool ksm_stable_is_stale(struct ksm_stable *stable);
 
