@@ -345,6 +345,7 @@ static void items_live_through_tree_and_list(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&bucket->unstable));
 	expect_counts(test, &stats, 0, 0, 16);
 
+	n = KSM_BLOCK_PAGES;
 	hlist_for_each_entry(link, &items, node) {
 		struct ksm_item *item = container_of(link, struct ksm_item, link);
 
