@@ -9,12 +9,14 @@
 #ifndef _LINUX_KSM_H
 #define _LINUX_KSM_H
 
-#include <linux/bitops.h>
-#include <linux/mm.h>
-#include <linux/pagemap.h>
-#include <linux/rmap.h>
-#include <linux/sched.h>
+#include <linux/atomic.h>
 #include <linux/sched/coredump.h>
+#include <linux/sched.h>
+#include <linux/rmap.h>
+#include <linux/pagemap.h>
+#include <linux/pgtable.h>
+#include <linux/mm.h>
+#include <linux/bitops.h>
 
 #ifdef CONFIG_KSM
 /* Registration of areas and processes: mm/ksm/madvise.c */

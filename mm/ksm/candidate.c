@@ -174,12 +174,16 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 			ksm_item_to(span, pos, KSM_ITEM_SEEN);
 		if (!full)
 			clear_bit(pos, &span->crowded);
-		ksm_item_set_age(span, pos, 0);
+		if (state != KSM_ITEM_NONE)
+			ksm_item_set_age(span, pos, 0);
 		ksm_item_set_key(span, pos, key);
 		return KSM_VISIT_RESTLESS;
 	}
+	if (state == KSM_ITEM_SEEN && ksm_item_age(span, pos) && !ksm_item_retry_due(span, pos, scan->pass))
+		return KSM_VISIT_RESTLESS;
 	if (state == KSM_ITEM_UNSTABLE) {
-		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) && !ksm_zero_wanted(scan, span, key))
+		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) &&
+		    (ksm_item_age(span, pos) || !ksm_zero_wanted(scan, span, key)))
 			return ksm_item_age(span, pos) ? KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
 		ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
 	}

@@ -62,14 +62,15 @@ struct ksm_knobs {
  * @stats: counters
  * @knobs: settings
  * @full_scans: passes since boot or the last run=2
- * @unmerge_stamp: counts down with each run=2, so that it is no number of a pass; under scan_sem
+ * @unmerge_stamp: counts down with each walk over all slots (run=2, validator), so that it is no
+ *	number of a pass; under scan_sem
  * @slot_lock: guards the next two, and in every slot: owner, exiting, stamp, linkage
  * @slot_hash: slots by mm
  * @slots: the same as a list, in the order of scanning
  * @idle_lock: guards @idle
  * @idle: stable nodes without items
  * @wait: ksmd sleeps here
- * @offline: blocks of memory going offline: ksmd is parked meanwhile
+ * @offline: memory is going offline: ksmd is parked meanwhile; written under scan_sem
  */
 struct ksm_domain {
 	struct rw_semaphore scan_sem;

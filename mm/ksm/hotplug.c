@@ -7,7 +7,7 @@
  * names one of its pages is forgotten before the struct pages vanish.
  *
  * Locking: scan_sem for write, in each callback but not between them, so that nothing waits with it held.
- * Failure: none. Tests: hot-remove tests in tools/testing/selftests/vm/.
+ * Failure: none. Tests: none yet.
  */
 #include <linux/memory.h>
 

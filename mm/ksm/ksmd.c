@@ -36,7 +36,7 @@ struct ksm_domain ksm_host = {
 static bool ksmd_has_work(struct ksm_domain *domain)
 {
 	return READ_ONCE(domain->knobs.run) == KSM_RUN_MERGE && !READ_ONCE(domain->offline) &&
-	       !list_empty(&domain->slots);
+	       READ_ONCE(domain->knobs.pages_to_scan) && !list_empty(&domain->slots);
 }
 
 /* Sleep between two wake-ups; a new value of sleep_millisecs ends it at once. */

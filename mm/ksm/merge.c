@@ -84,10 +84,31 @@ static bool ksm_target_is_zero(const struct ksm_candidate *c)
 	return c->work->kind == KSM_WORK_ZERO;
 }
 
-/* References that the folio should have, with ours: anything more may be a writer, like O_DIRECT. */
+/*
+ * Does anybody but page tables, swap cache and the caller hold a reference? It may be a writer, like
+ * O_DIRECT. A fork or zap in between would make the sum meaningless.
+ */
 static bool ksm_folio_referenced_elsewhere(struct folio *folio)
 {
-	return folio_ref_count(folio) != folio_mapcount(folio) + 1 + folio_test_swapcache(folio);
+	int mapcount = folio_mapcount(folio), refs;
+
+	smp_rmb();
+	refs = folio_ref_count(folio);
+	smp_rmb();
+	return refs != mapcount + 1 + folio_test_swapcache(folio) || mapcount != folio_mapcount(folio);
+}
+
+/**
+ * ksm_page_pinned - does anybody else hold a reference to a page
+ * @page: referenced once by the caller
+ *
+ * Return: whether it looks so; for sure only while it is write-protected. Never of a large folio.
+ */
+bool ksm_page_pinned(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	return !folio_test_large(folio) && ksm_folio_referenced_elsewhere(folio);
 }
 
 static pte_t *ksm_batch_map(struct ksm_batch *batch, spinlock_t **ptl)
@@ -171,6 +192,8 @@ static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *b
 
 	if (ksm_target_is_zero(c)) {
 		c->target = ZERO_PAGE(c->work->address);
+		if (mm_forbids_zeropage(batch->vma->vm_mm))
+			ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 		return;
 	}
 	match = ksm_stable_lookup(domain, c->work->key, &c->stable, &folio);
@@ -275,8 +298,9 @@ static void ksm_candidate_protect(struct ksm_batch *batch, struct ksm_candidate 
 {
 	struct folio *folio = ksm_candidate_folio(c);
 
+	c->exclusive = PageAnonExclusive(c->page);
 	if (ksm_folio_referenced_elsewhere(folio) ||
-	    (PageAnonExclusive(c->page) && folio_try_share_anon_rmap_pte(folio, c->page)))
+	    (c->exclusive && folio_try_share_anon_rmap_pte(folio, c->page)))
 		ksm_candidate_fail(c, KSM_OUTCOME_PINNED);
 	else
 		c->pte = pte_wrprotect(c->pte);
@@ -317,7 +341,7 @@ static void ksm_batch_compare(struct ksm_batch *batch)
 }
 
 /*
- * Step 7 for a page without a target. A folio that is mapped more than once keeps the anon_vma under
+ * Step 7 for a page without a target. A folio that others map, or may swap in, keeps the anon_vma under
  * which rmap finds all its mappings. The content may have changed between visit and write-protection:
  * then the node would stand at the wrong place in the tree.
  */
@@ -341,7 +365,7 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 		folio_put(other);
 		return ksm_candidate_fail(c, KSM_OUTCOME_FULL);
 	}
-	if (folio_mapcount(folio) > 1)
+	if (!c->exclusive)
 		anon_vma = folio_anon_vma(folio);
 
 	if (ksm_item_state(c->span, c->pos) == KSM_ITEM_UNSTABLE)
@@ -351,6 +375,7 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 	c->stable = NULL;
 	c->live = false;
 	c->work->outcome = KSM_OUTCOME_MERGED;
+	ksm_note_promoted(scan, c->span, c->pos);
 	trace_ksm_merge_one_page(folio_pfn(folio), &c->span->items[c->pos], batch->vma->vm_mm, 0);
 }
 
@@ -397,6 +422,8 @@ static void ksm_candidate_replace(struct ksm_batch *batch, struct ksm_candidate 
 		dec_mm_counter(mm, MM_ANONPAGES);
 	} else {
 		get_page(c->target);
+		/* Or else MADV_FREE by those who had it till now would let reclaim drop it for all. */
+		folio_mark_dirty(page_folio(c->target));
 		folio_add_anon_rmap_pte(page_folio(c->target), c->target, vma, address, RMAP_NONE);
 		ksm_item_link(c->span, c->pos, c->stable, vma->anon_vma, linear_page_index(vma, address));
 	}
@@ -525,6 +552,17 @@ static bool ksm_split_wanted(struct ksm_scan *scan, struct ksm_work *work, struc
 	return wanted;
 }
 
+static bool ksm_split_folio(struct folio *folio)
+{
+	bool split;
+
+	if (!folio_trylock(folio))
+		return false;
+	split = !folio_test_large(folio) || !split_folio(folio);
+	folio_unlock(folio);
+	return split;
+}
+
 /* Only small folios become KSM pages. A large one is split when one of its pages proved to be equal. */
 static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct ksm_work *work)
 {
@@ -539,11 +577,11 @@ static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct 
 	folio_get(folio);
 	folio_walk_end(&fw, vma);
 
-	if (folio_test_large(folio) && ksm_page_mergeable(page, true) && ksm_split_wanted(scan, work, page) &&
-	    folio_trylock(folio)) {
-		if (folio_test_large(folio) && split_folio(folio))
+	if (folio_test_large(folio) && ksm_page_mergeable(page, true)) {
+		if (!ksm_split_wanted(scan, work, page))
+			work->outcome = KSM_OUTCOME_DIFFERS;
+		else if (!ksm_split_folio(folio))
 			work->outcome = KSM_OUTCOME_PINNED;
-		folio_unlock(folio);
 	}
 	folio_put(folio);
 }
@@ -590,7 +628,8 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
 	return i;
 }
 
-static void ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
+/* Returns false when others wait for the mm, or it is gone. */
+static bool ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
 {
 	struct vm_area_struct *vma;
 	unsigned int i = 0;
@@ -604,7 +643,21 @@ static void ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct
 		i += ksm_batch_fill(scan, slot, vma, &work[i], nr - i);
 		if (scan->batch.nr)
 			ksm_batch_run(scan, &scan->batch);
+		if (mmap_lock_is_contended(vma->vm_mm) || ksm_mm_gone(vma->vm_mm))
+			return false;
 		cond_resched();
+	}
+	return true;
+}
+
+/* What was not tried comes again with the next pass. */
+static void ksm_merge_give_up(struct ksm_work *work, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		if (work[i].outcome == KSM_OUTCOME_PENDING)
+			work[i].outcome = KSM_OUTCOME_CHANGED;
 	}
 }
 
@@ -642,6 +695,7 @@ void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *wo
 
 	mmap_assert_locked(ksm_slot_mm(slot));
 	do {
-		ksm_merge_round(scan, slot, work, nr);
+		if (!ksm_merge_round(scan, slot, work, nr))
+			return ksm_merge_give_up(work, nr);
 	} while (ksm_merge_again(work, nr, &merged));
 }

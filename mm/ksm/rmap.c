@@ -8,7 +8,7 @@
  * Locking: the folio lock holds the node and its lists; anon_vma locks are taken one at a time.
  * Lifetime: the node lives as long as the locked folio points to it. Failure: a mapping not yet known
  * (fork, swap-in) is missed until the next pass; then the page can't be reclaimed or moved, no more.
- * Tests: swap, migration and memory failure tests in tools/testing/selftests/vm/.
+ * Tests: swap tests and ksm_torture in tools/testing/selftests/vm/; none yet of memory failure.
  */
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
@@ -151,19 +151,23 @@ void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 	if (!stable)
 		return;
 	VM_WARN_ON_ONCE_FOLIO(stable->pfn != folio_pfn(folio), folio);
-	WRITE_ONCE(stable->pfn, folio_pfn(newfolio));
-	smp_wmb();	/* pairs with ksm_stable_peek() */
+	/* newfolio->mapping before pfn before folio->mapping: pairs with ksm_stable_peek() */
+	smp_store_release(&stable->pfn, folio_pfn(newfolio));
+	smp_wmb();
 	WRITE_ONCE(folio->mapping, (void *)PAGE_MAPPING_KSM);
 }
 #endif
 
-/* May @folio, read from swap, be mapped at @addr as it is? */
+/*
+ * May @folio, read from swap, be mapped at @addr as it is? Not a KSM page where nobody would ever unmerge it
+ * again.
+ */
 static bool ksm_folio_fits(struct folio *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	struct anon_vma *anon_vma;
 
 	if (folio_test_ksm(folio))
-		return ksm_folio_stable(folio) &&
+		return ksm_folio_stable(folio) && (vma->vm_flags & VM_MERGEABLE) &&
 		       READ_ONCE(ksm_mm_domain(vma->vm_mm)->knobs.run) != KSM_RUN_UNMERGE;
 	anon_vma = folio_anon_vma(folio);
 	return !anon_vma || (folio->index == linear_page_index(vma, addr) && anon_vma->root == vma->anon_vma->root);

@@ -8,7 +8,7 @@
  *
  * Locking: scan_sem for read, for a hold at a time; mmap_lock for read, for 512 PTEs or 32 page table steps
  * at most, dropped earlier when others wait; then the PTE lock, for a bounded cost of digests.
- * Lifetime: the slot in hand is owned from one hold to the next within a wake-up. Failure: pages without
+ * Lifetime: the slot in hand is owned for a hold, and never without scan_sem. Failure: pages without
  * a span, for lack of memory, are not tracked in this pass. Tests: tools/testing/selftests/vm/, ksm_torture.
  */
 #include <linux/freezer.h>
@@ -29,6 +29,7 @@
 #define KSM_HOLD_STEP		16	/* what a page table step or a VMA counts, in PTEs */
 #define KSM_COST_LIMIT		64	/* of visits under one PTE lock, see ksm_visit() */
 #define KSM_AHEAD_PAGE		8	/* how early a struct page is looked at before the visit */
+#define KSM_OWNER_CHECKED	8	/* passes from one look at a merged page's folio to the next */
 #define KSM_IDLE_CHECKED	4096	/* idle stable nodes a pass */
 
 /**
@@ -107,6 +108,8 @@ static void ksm_window_gather(struct ksm_scan *scan, struct ksm_window *w)
 static u64 ksm_window_uncovered(struct ksm_window *w, pmd_t *pmd)
 {
 	pte_t *first, pte;
+	struct page *page;
+	pmd_t val = pmdp_get_lockless(pmd);
 	u64 uncovered = 0;
 	unsigned int i;
 
@@ -114,14 +117,17 @@ static u64 ksm_window_uncovered(struct ksm_window *w, pmd_t *pmd)
 		if (!w->span[i])
 			uncovered |= BIT_ULL(i);
 	}
-	if (!uncovered || pmd_trans_huge(pmdp_get_lockless(pmd)))
-		return uncovered;
+	if (pmd_trans_huge(val))
+		return is_huge_zero_pmd(val) ? 0 : uncovered;
+	if (!uncovered)
+		return 0;
 	first = pte_offset_map(pmd, w->start);
 	if (!first)
 		return 0;
 	for (i = 0; i < w->nr; i++) {
 		pte = ptep_get_lockless(first + i);
-		if (!pte_present(pte) || is_zero_pfn(pte_pfn(pte)))
+		page = pte_present(pte) ? vm_normal_page(w->vma, ksm_window_address(w, i), pte) : NULL;
+		if (!page || (w->vma->vm_file && !PageAnon(page)))
 			uncovered &= ~BIT_ULL(i);
 	}
 	pte_unmap(first);
@@ -170,21 +176,23 @@ static void ksm_window_forget(struct ksm_window *w, unsigned int i)
 
 /*
  * A merged item is all right as long as its PTE maps the node's page. Over a swap or migration entry it
- * stays, since the page may come back to the same folio, until that is gone.
+ * stays, since the page may come back to the same folio, until that is gone. A page that was freed and came
+ * back to the same place is writable, as a rule; for the exceptions the folio is asked now and then.
  */
-static void ksm_window_check_merged(struct ksm_window *w, unsigned int i, pte_t pte)
+static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w, unsigned int i, pte_t pte)
 {
 	struct ksm_stable *stable = ksm_item_stable(w->span[i], ksm_window_pos(w, i));
 
 	w->scanned |= BIT_ULL(i);
-	if (pte_present(pte) && pte_pfn(pte) == READ_ONCE(stable->pfn))
+	if (pte_present(pte) && !pte_write(pte) && pte_pfn(pte) == READ_ONCE(stable->pfn) &&
+	    (scan->pass % KSM_OWNER_CHECKED || ksm_stable_owns(stable, pfn_folio(pte_pfn(pte)))))
 		return;
 	if (pte_none(pte) || pte_present(pte) || ksm_stable_is_stale(stable))
 		w->detach |= BIT_ULL(i);
 }
 
 /* First look at a PTE: have its struct page fetched. */
-static void ksm_window_fetch(struct ksm_window *w, unsigned int i)
+static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsigned int i)
 {
 	bool merged;
 	pte_t pte;
@@ -204,7 +212,7 @@ static void ksm_window_fetch(struct ksm_window *w, unsigned int i)
 	}
 	pte = ptep_get(w->ptep + i);
 	if (merged)
-		return ksm_window_check_merged(w, i, pte);
+		return ksm_window_check_merged(scan, w, i, pte);
 	if (pte_present(pte)) {
 		w->page[i] = vm_normal_page(w->vma, ksm_window_address(w, i), pte);
 		w->dirty |= (u64)!!pte_dirty(pte) << i;
@@ -277,7 +285,7 @@ static unsigned int ksm_window_run(struct ksm_scan *scan, struct ksm_window *w, 
 
 	scan->cost = 0;
 	for (i = first; i < w->nr; i++)
-		ksm_window_fetch(w, i);
+		ksm_window_fetch(scan, w, i);
 	for (i = first; i < w->nr + KSM_AHEAD_PAGE; i++) {
 		if (i < w->nr)
 			ksm_window_classify(scan, w, i);
@@ -344,8 +352,12 @@ static u64 ksm_window_detach(struct ksm_window *w)
 	for (; detach; detach &= detach - 1) {
 		i = __ffs64(detach);
 		w->restless |= BIT_ULL(i);
-		if (!ksm_item_unlink(w->span[i], ksm_window_pos(w, i), false))
-			freed |= BIT_ULL(i);
+		if (ksm_item_unlink(w->span[i], ksm_window_pos(w, i), false))
+			continue;
+		freed |= BIT_ULL(i);
+		/* Collapsed by khugepaged: don't split it again as soon as it comes. */
+		if (w->huge)
+			ksm_item_set_age(w->span[i], ksm_window_pos(w, i), 3);
 	}
 	return freed;
 }
@@ -361,13 +373,21 @@ static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 			continue;
 		span = w->span[i];
 		first = ksm_window_part(w, span, &nr);
+		if (ksm_span_empty(span) && span->pass == scan->pass) {
+			/* as if not met: to be swept */
+			span->pass--;
+			scan->slot->nr_met--;
+			continue;
+		}
 		if (!(w->due & BIT_ULL(i)))
-			skipped += hweight16(span->seen | span->unstable);
+			skipped += hweight16((span->seen | span->unstable) &
+					     (ksm_window_bits(0, nr) << ksm_window_pos(w, first)));
 		else if (w->restless & ksm_window_bits(first, nr))
 			ksm_span_visited(span, scan->pass, false);
 		else if (nr == span->nr)
 			ksm_span_visited(span, scan->pass, true);
 	}
+	scan->news |= !!w->restless;
 	ksm_stat_add(&scan->domain->stats, KSM_STAT_SCANNED, scanned);
 	if (skipped)
 		ksm_stat_add(&scan->domain->stats, KSM_STAT_SKIPPED, skipped);
@@ -418,7 +438,7 @@ static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, p
 static bool ksm_hold_ends(struct ksm_scan *scan, struct mm_struct *mm)
 {
 	return scan->hold <= 0 || !scan->budget || scan->nr_work >= KSM_HOLD_WORK ||
-	       mmap_lock_is_contended(mm);
+	       (scan->hold < KSM_HOLD_PAGES && mmap_lock_is_contended(mm));
 }
 
 static int ksm_walk_pmd(pmd_t *pmd, unsigned long addr, unsigned long end, struct mm_walk *walk)
@@ -504,22 +524,43 @@ static bool ksm_scan_vmas(struct ksm_scan *scan)
 	return true;
 }
 
-/* One hold of mmap_lock; returns whether the mm is done. scan_sem may be dropped and taken again. */
+static void ksm_scan_drop_slot(struct ksm_scan *scan)
+{
+	struct ksm_slot *slot = scan->slot;
+
+	scan->slot = NULL;
+	if (slot)
+		ksm_slot_release(slot);
+}
+
+/* Wait until mmap_lock may be had, with nothing held or owned: others may stop the scan meanwhile. */
+static void ksm_scan_wait(struct ksm_scan *scan)
+{
+	struct mm_struct *mm = ksm_slot_mm(scan->slot);
+
+	mmgrab(mm);
+	ksm_scan_drop_slot(scan);
+	up_read(&scan->domain->scan_sem);
+	mmap_read_lock(mm);
+	mmap_read_unlock(mm);
+	mmdrop(mm);
+	down_read(&scan->domain->scan_sem);
+	scan->budget--;
+}
+
+/* One hold of mmap_lock; returns whether the mm is done. */
 static bool ksm_scan_hold(struct ksm_scan *scan)
 {
 	struct mm_struct *mm = ksm_slot_mm(scan->slot);
+	unsigned int budget;
 	bool done;
 
 	if (!mmap_read_trylock(mm)) {
-		up_read(&scan->domain->scan_sem);
-		mmap_read_lock(mm);
-		if (!down_read_trylock(&scan->domain->scan_sem)) {
-			mmap_read_unlock(mm);
-			down_read(&scan->domain->scan_sem);
-			return false;
-		}
+		ksm_scan_wait(scan);
+		return false;
 	}
 	scan->hold = KSM_HOLD_PAGES;
+	budget = scan->budget;
 	done = ksm_mm_gone(mm);
 	if (!done) {
 		done = ksm_scan_vmas(scan);
@@ -527,6 +568,9 @@ static bool ksm_scan_hold(struct ksm_scan *scan)
 			ksm_slot_sweep(scan->slot, scan->pass);
 	}
 	mmap_read_unlock(mm);
+	/* Holes and skipped pages take time, too. */
+	if (scan->budget && scan->budget == budget)
+		scan->budget--;
 	ksm_settle(scan);
 	return done;
 }
@@ -542,7 +586,6 @@ static unsigned int ksm_scan_tracked(struct ksm_scan *scan)
 static void ksm_pass_begin(struct ksm_scan *scan)
 {
 	scan->passing = true;
-	scan->drained = false;
 	trace_ksm_start_scan(scan->domain->full_scans, ksm_scan_tracked(scan));
 }
 
@@ -561,24 +604,17 @@ static bool ksm_scan_stopped(struct ksm_scan *scan)
 	       freezing(current);
 }
 
-/* A hold's worth of work; false when the pass is over. */
+/* A hold's worth of work; false when the pass is over. No slot is owned before or after. */
 static bool ksm_scan_step(struct ksm_scan *scan)
 {
-	struct ksm_slot *slot;
-
+	scan->slot = ksm_slot_next(scan->domain, scan->pass, scan, false);
 	if (!scan->slot) {
-		scan->slot = ksm_slot_next(scan->domain, scan->pass, scan, false);
-		if (!scan->slot) {
-			ksm_pass_end(scan);
-			return false;
-		}
+		ksm_pass_end(scan);
+		return false;
 	}
-	if (!ksm_scan_hold(scan))
-		return true;
-	slot = scan->slot;
-	scan->slot = NULL;
-	ksm_slot_finish(slot, scan->pass);
-	ksm_slot_release(slot);
+	if (ksm_scan_hold(scan))
+		ksm_slot_finish(scan->slot, scan->pass);
+	ksm_scan_drop_slot(scan);
 	return true;
 }
 
@@ -595,6 +631,11 @@ void ksm_scan_wakeup(struct ksm_scan *scan, unsigned int nr_pages)
 	bool more = true;
 
 	scan->budget = nr_pages;
+	if (!scan->passing && scan->news) {
+		/* Pages on their way to the LRU have a reference more and would seem to be pinned. */
+		lru_add_drain_all();
+		scan->news = false;
+	}
 	while (more && scan->budget && !ksm_scan_stopped(scan)) {
 		down_read(&domain->scan_sem);
 		if (!ksm_scan_stopped(scan)) {
@@ -605,7 +646,4 @@ void ksm_scan_wakeup(struct ksm_scan *scan, unsigned int nr_pages)
 		up_read(&domain->scan_sem);
 		cond_resched();
 	}
-	if (scan->slot)
-		ksm_slot_release(scan->slot);
-	scan->slot = NULL;
 }

@@ -115,6 +115,7 @@ struct ksm_window {
  * @page: the page; a reference
  * @stable: the node to attach to, or a new one to promote with; NULL for the zero page
  * @target: the page to map instead, referenced unless the zero page; NULL for a promotion
+ * @exclusive: the page was this mm's alone
  * @locked: the page's folio is locked
  * @target_locked: the target's folio is locked, by this candidate
  * @live: still to be merged
@@ -128,6 +129,7 @@ struct ksm_candidate {
 	struct page *page;
 	struct ksm_stable *stable;
 	struct page *target;
+	bool exclusive;
 	bool locked;
 	bool target_locked;
 	bool live;
@@ -155,7 +157,7 @@ struct ksm_batch {
  * @domain: what it scans
  * @pass: number of the pass, from 1
  * @passing: a pass is under way
- * @drained: this pass has drained the per-CPU lists of pages, which hold references
+ * @news: this pass has met pages that the next one may want to merge
  * @slot: the mm in hand, owned
  * @budget: pages left to visit in this wake-up
  * @hold: page table slots left to look at before mmap_lock is dropped
@@ -164,6 +166,8 @@ struct ksm_batch {
  * @work: pages to attach, when all revisits are done
  * @nr_promotes: length of @promote
  * @promote: pages to promote, all of the mm of a revisit
+ * @nr_promoted: length of @promoted
+ * @promoted: pages that became KSM pages, to see whether anybody came to share them; slots referenced
  * @nr_revisits: length of @revisit
  * @revisit: items to look at
  * @window: the pages in hand
@@ -173,7 +177,7 @@ struct ksm_scan {
 	struct ksm_domain *domain;
 	u32 pass;
 	bool passing;
-	bool drained;
+	bool news;
 	struct ksm_slot *slot;
 	unsigned int budget;
 	int hold;
@@ -182,6 +186,8 @@ struct ksm_scan {
 	struct ksm_work work[2 * KSM_HOLD_PAGES];
 	unsigned int nr_promotes;
 	struct ksm_work promote[KSM_REVISITS];
+	unsigned int nr_promoted;
+	struct ksm_work promoted[KSM_REVISITS];
 	unsigned int nr_revisits;
 	struct ksm_revisit revisit[KSM_REVISITS];
 	struct ksm_window window;
@@ -210,10 +216,12 @@ void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int
 
 /* settle.c */
 void ksm_settle(struct ksm_scan *scan);
+void ksm_note_promoted(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos);
 
 /* merge.c */
 bool ksm_vma_scannable(struct vm_area_struct *vma);
 bool ksm_page_mergeable(struct page *page, bool dirty);
+bool ksm_page_pinned(struct page *page);
 void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr);
 
 #endif /* _MM_KSM_SCAN_H */

@@ -4,7 +4,8 @@
  *
  * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one that
  * was hit is compared with the page that hit it and, if equal, promoted. Then, when no page is held any
- * more, all pages for which there should now be a KSM page are attached, mm by mm.
+ * more, all pages for which there should now be a KSM page are attached, mm by mm. At last, a page
+ * that was promoted but found nobody to share it is broken again.
  *
  * Locking: called without locks below scan_sem; takes mmap_lock for read by trylock, one at a time.
  * Lifetime: see candidate.c; all references are dropped here. Failure: an mm that is busy is left to the
@@ -16,6 +17,7 @@
 #include <linux/swap.h>
 
 #include "scan.h"
+#include "unmerge.h"
 
 static void ksm_age(struct ksm_span *span, unsigned int pos)
 {
@@ -27,7 +29,8 @@ static void ksm_age(struct ksm_span *span, unsigned int pos)
 static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit, struct ksm_span *span,
 			      unsigned int pos, struct page *page)
 {
-	if (page == revisit->peer || !pages_identical(page, revisit->peer)) {
+	if (page == revisit->peer || ksm_page_pinned(revisit->peer) || PageHWPoison(revisit->peer) ||
+	    !pages_identical(page, revisit->peer)) {
 		ksm_age(span, pos);
 		return;
 	}
@@ -87,15 +90,17 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot, const
 	span = ksm_span_lookup(slot, work->address >> PAGE_SHIFT, &pos);
 	if (!span)
 		return;
-	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN && !ksm_key_full(ksm_item_key(span, pos))) {
-		if (work->outcome == KSM_OUTCOME_DIFFERS && !test_and_set_bit(pos, &span->crowded))
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN) {
+		if (ksm_key_full(ksm_item_key(span, pos))) {
+			ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
+		} else if (work->outcome == KSM_OUTCOME_DIFFERS && !test_and_set_bit(pos, &span->crowded)) {
 			ksm_want_revisit(scan, span, pos, 0, NULL);
-		return;
-	}
-	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
-		ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
-	if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE)
+			return;
+		}
 		ksm_age(span, pos);
+	} else if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE) {
+		ksm_age(span, pos);
+	}
 }
 
 static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
@@ -218,6 +223,51 @@ static void ksm_settle_all_work(struct ksm_scan *scan)
 }
 
 /**
+ * ksm_note_promoted - remember a page that became a KSM page
+ * @scan: the scanner
+ * @span: its span
+ * @pos: its position
+ */
+void ksm_note_promoted(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos)
+{
+	if (scan->nr_promoted == ARRAY_SIZE(scan->promoted))
+		return;
+	ksm_slot_get(span->slot);
+	scan->promoted[scan->nr_promoted++] = (struct ksm_work) {
+		.slot = span->slot,
+		.address = ksm_item_address(span, pos),
+	};
+}
+
+/* A KSM page that nobody came to share is just a burden to its owner's next write. */
+static void ksm_break_lone(struct ksm_slot *slot, unsigned long address)
+{
+	struct vm_area_struct *vma = vma_lookup(ksm_slot_mm(slot), address);
+	unsigned int pos;
+	struct ksm_span *span = ksm_span_lookup(slot, address >> PAGE_SHIFT, &pos);
+
+	if (!vma || !span || ksm_item_state(span, pos) != KSM_ITEM_MERGED ||
+	    !ksm_stable_is_lone(ksm_item_stable(span, pos)))
+		return;
+	if (!ksm_break_range(vma, address, address + PAGE_SIZE))
+		ksm_item_unlink(span, pos, false);
+}
+
+static void ksm_settle_promoted(struct ksm_scan *scan)
+{
+	struct ksm_work *work;
+
+	for (work = scan->promoted; work < scan->promoted + scan->nr_promoted; work++) {
+		if (ksm_settle_begin(scan, work->slot)) {
+			ksm_break_lone(work->slot, work->address);
+			ksm_settle_end(scan, work->slot);
+		}
+		ksm_slot_put(work->slot);
+	}
+	scan->nr_promoted = 0;
+}
+
+/**
  * ksm_settle - work off all revisits, then all work
  * @scan: the scanner
  *
@@ -227,13 +277,9 @@ void ksm_settle(struct ksm_scan *scan)
 {
 	if (!scan->nr_revisits && !scan->nr_work)
 		return;
-	if (!scan->drained) {
-		/* Pages on their way to the LRU have a reference more and would seem to be pinned. */
-		lru_add_drain_all();
-		scan->drained = true;
-	}
 	do {
 		ksm_settle_all_revisits(scan);
 		ksm_settle_all_work(scan);
 	} while (scan->nr_revisits);
+	ksm_settle_promoted(scan);
 }

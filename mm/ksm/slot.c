@@ -254,6 +254,8 @@ int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned lo
  * @slot: owned
  * @pass: number of the pass that has just walked the whole mm
  *
+ * Stops when others wait for mmap_lock; the next pass goes on.
+ *
  * Context: mmap_lock held, may sleep.
  */
 void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
@@ -268,6 +270,8 @@ void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
 				ksm_span_clear(span, U16_MAX, false);
 		}
 		ksm_block_prune(slot, block, head);
+		if (mmap_lock_is_contended(ksm_slot_mm(slot)))
+			return;
 		cond_resched();
 	}
 }
@@ -309,7 +313,7 @@ int ksm_slot_enter(struct ksm_domain *domain, struct mm_struct *mm)
 	}
 	ksm_account(domain, ksm_slot_cache, 1);
 	trace_ksm_enter(mm);
-	if (waitqueue_active(&domain->wait))
+	if (wq_has_sleeper(&domain->wait))
 		wake_up_interruptible(&domain->wait);
 	return 0;
 }

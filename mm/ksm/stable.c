@@ -10,6 +10,8 @@
  * Failure: no memory for an orphan record: reclaim can't find that mapping until the next pass met it.
  * Tests: tools/testing/selftests/vm/ (merge, unmerge, swap, exit), the validator.
  */
+#include <linux/memremap.h>
+#include <linux/rcupdate.h>
 #include <linux/rmap.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
@@ -93,11 +95,7 @@ struct ksm_stable *ksm_folio_stable(const struct folio *folio)
 	return (struct ksm_stable *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
 }
 
-/*
- * Look from a node to its folio, without a lock. Migration writes the new pfn before it takes the node
- * away from the old folio, see folio_migrate_ksm(); so whoever misses the node there sees the new pfn.
- */
-static enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **foliop)
+static enum ksm_keyhole __ksm_stable_peek(struct ksm_stable *stable, struct folio **foliop)
 {
 	unsigned long pfn = READ_ONCE(stable->pfn), seen;
 	struct folio *folio;
@@ -108,18 +106,35 @@ static enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio 
 			return KSM_KEYHOLE_STALE;
 		folio = pfn_folio(pfn);
 		if (ksm_stable_owns(stable, folio)) {
-			if (!folio_try_get(folio))
-				return KSM_KEYHOLE_BUSY;
-			if (ksm_stable_owns(stable, folio)) {
-				*foliop = folio;
-				return KSM_KEYHOLE_OK;
+			if (folio_try_get(folio)) {
+				if (ksm_stable_owns(stable, folio)) {
+					*foliop = folio;
+					return KSM_KEYHOLE_OK;
+				}
+				folio_put(folio);
+			} else if (folio_test_swapcache(folio)) {
+				return KSM_KEYHOLE_BUSY;	/* frozen; otherwise it is being freed */
 			}
-			folio_put(folio);
 		}
 		smp_rmb();	/* pairs with folio_migrate_ksm() */
 		pfn = READ_ONCE(stable->pfn);
 	} while (pfn != seen);
 	return KSM_KEYHOLE_STALE;
+}
+
+/*
+ * Look from a node to its folio, without a lock. Migration writes the new pfn before it takes the node
+ * away from the old folio, see folio_migrate_ksm(); so whoever misses the node there sees the new pfn.
+ * Hot-remove waits for readers before the struct pages vanish, see ksm_stable_drop_range().
+ */
+static enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio)
+{
+	enum ksm_keyhole keyhole;
+
+	rcu_read_lock();
+	keyhole = __ksm_stable_peek(stable, folio);
+	rcu_read_unlock();
+	return keyhole;
 }
 
 /**
@@ -136,6 +151,24 @@ bool ksm_stable_is_stale(struct ksm_stable *stable)
 	if (keyhole == KSM_KEYHOLE_OK)
 		folio_put(folio);
 	return keyhole == KSM_KEYHOLE_STALE;
+}
+
+/**
+ * ksm_stable_is_lone - is a KSM page mapped just once
+ * @stable: the node; an item of the caller's is linked to it
+ *
+ * Return: whether it is, as far as can be told without locks.
+ */
+bool ksm_stable_is_lone(struct ksm_stable *stable)
+{
+	struct folio *folio;
+	bool lone;
+
+	if (READ_ONCE(stable->nr_items) > 1 || ksm_stable_peek(stable, &folio) != KSM_KEYHOLE_OK)
+		return false;
+	lone = folio_mapcount(folio) == 1;
+	folio_put(folio);
+	return lone;
 }
 
 static void ksm_stable_count_chain(struct ksm_stable *stable, long chains, long dups)
@@ -259,7 +292,10 @@ static enum ksm_match ksm_stable_try(struct ksm_bucket *bucket, struct ksm_stabl
 		return KSM_MATCH_FULL;
 	switch (ksm_stable_peek(stable, folio)) {
 	case KSM_KEYHOLE_OK:
-		return KSM_MATCH_ROOM;
+		if (!PageHWPoison(folio_page(*folio, 0)) && !folio_is_zone_device(*folio))
+			return KSM_MATCH_ROOM;
+		folio_put(*folio);	/* not to be read: have a duplicate made */
+		return KSM_MATCH_FULL;
 	case KSM_KEYHOLE_BUSY:
 		return KSM_MATCH_BUSY;
 	case KSM_KEYHOLE_STALE:
@@ -276,7 +312,6 @@ static enum ksm_match ksm_stable_try_dups(struct ksm_bucket *bucket, struct ksm_
 	enum ksm_match match = KSM_MATCH_FULL;
 	struct ksm_stable *dup, *next;
 	unsigned int tries = KSM_DUPS_TRIED;
-	LIST_HEAD(full);
 
 	list_for_each_entry_safe(dup, next, &head->dups, dups) {
 		if (!tries--)
@@ -286,9 +321,8 @@ static enum ksm_match ksm_stable_try_dups(struct ksm_bucket *bucket, struct ksm_
 		if (match == KSM_MATCH_ROOM)
 			break;
 		if (match == KSM_MATCH_FULL)
-			list_move_tail(&dup->dups, &full);
+			list_move_tail(&dup->dups, &head->dups);
 	}
-	list_splice_tail(&full, &head->dups);
 	return match == KSM_MATCH_ROOM ? match : KSM_MATCH_FULL;
 }
 
@@ -453,16 +487,32 @@ static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int po
 	return anon_vma;
 }
 
+/* Has an anon_vma VMAs of other mms? They may map the page without an item. */
+static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff, struct mm_struct *mm)
+{
+	struct anon_vma_chain *avc;
+	bool forked = false;
+
+	anon_vma_lock_read(anon_vma);
+	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
+		forked = avc->vma->vm_mm != mm;
+		if (forked)
+			break;
+	}
+	anon_vma_unlock_read(anon_vma);
+	return forked;
+}
+
 static void ksm_item_unlink_live(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 				 struct folio *folio)
 {
 	unsigned long pgoff = ksm_item_pgoff(span, pos);
 	struct anon_vma *anon_vma = __ksm_item_unlink(span, pos, stable);
 
-	if (folio_mapcount(folio) > stable->nr_items)
-		ksm_stable_add_orphan(stable, anon_vma, pgoff);
-	else
+	if (!folio_mapped(folio))
 		ksm_stable_free_orphans(stable);
+	else if (ksm_anon_vma_forked(anon_vma, pgoff, ksm_slot_mm(span->slot)))
+		ksm_stable_add_orphan(stable, anon_vma, pgoff);
 	if (!stable->nr_items)
 		ksm_stable_set_idle(stable, true);
 	put_anon_vma(anon_vma);
@@ -485,6 +535,27 @@ static void ksm_item_unlink_stale(struct ksm_span *span, unsigned int pos, struc
 		ksm_stable_free_orphans(stable);
 		ksm_stable_free(stable);
 	}
+}
+
+/**
+ * ksm_stable_trylock - lock a node's folio, if it can be had at once
+ * @stable: a node that is not freed meanwhile
+ *
+ * Return: the folio, locked and referenced, whose mapping points to the node; or NULL.
+ */
+struct folio *ksm_stable_trylock(struct ksm_stable *stable)
+{
+	struct folio *folio;
+
+	if (ksm_stable_peek(stable, &folio) != KSM_KEYHOLE_OK)
+		return NULL;
+	if (folio_trylock(folio)) {
+		if (ksm_stable_owns(stable, folio))
+			return folio;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	return NULL;
 }
 
 /**
@@ -653,5 +724,6 @@ void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn, u
 		if (!(i & 1023))
 			cond_resched();
 	}
+	synchronize_rcu();	/* pairs with ksm_stable_peek() */
 	ksm_stable_sweep(domain, UINT_MAX);
 }

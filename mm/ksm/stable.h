@@ -90,6 +90,8 @@ enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ks
 u64 __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio);
 bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr);
 bool ksm_stable_is_stale(struct ksm_stable *stable);
+struct folio *ksm_stable_trylock(struct ksm_stable *stable);
+bool ksm_stable_is_lone(struct ksm_stable *stable);
 
 void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 		   struct anon_vma *anon_vma, unsigned long pgoff);

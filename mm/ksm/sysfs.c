@@ -133,10 +133,7 @@ static ssize_t ksm_store_max_page_sharing(struct kobject *kobj, struct kobj_attr
 {
 	int value, err;
 
-	err = kstrtoint(buf, 10, &value);
-	if (err)
-		return err;
-	if (value < 2)
+	if (kstrtoint(buf, 10, &value) || value < 2)
 		return -EINVAL;
 	err = ksm_set_max_page_sharing(&ksm_host, value);
 	return err ?: count;

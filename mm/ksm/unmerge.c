@@ -121,8 +121,12 @@ int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned lo
 			fault = handle_mm_fault(vma, found.address[i], FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 			if (fault & VM_FAULT_OOM)
 				return -ENOMEM;
-			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON))
-				start = found.address[i] + PAGE_SIZE;
+			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON)) {
+				/* Skip it when all before it are done, and it is found first. */
+				if (!i)
+					start += PAGE_SIZE;
+				break;
+			}
 		}
 		if (start >= end)
 			return 0;
@@ -177,10 +181,11 @@ static int ksm_unmerge_mm(struct ksm_slot *slot)
 	VMA_ITERATOR(vmi, mm, 0);
 	int err = 0;
 
-	mmap_read_lock(mm);
+	if (mmap_read_lock_killable(mm))
+		return -ERESTARTSYS;
 	if (!ksm_mm_gone(mm)) {
 		for_each_vma(vmi, vma) {
-			if (!(vma->vm_flags & VM_MERGEABLE) || !vma->anon_vma)
+			if (!vma->anon_vma || vma_is_temporary_stack(vma))
 				continue;
 			err = ksm_break_range(vma, vma->vm_start, vma->vm_end);
 			if (err || ksm_mm_gone(mm))

@@ -41,6 +41,8 @@ struct ksm_check {
 	struct ksm_slot *slot;
 };
 
+#define KSM_CHECKED_ITEMS	64	/* nodes with more are checked once, not for each item */
+
 #define ksm_check(_check, _ok, _fmt, ...)						\
 ({											\
 	bool __ok = (_ok);								\
@@ -53,16 +55,22 @@ static void ksm_check_merged(struct ksm_check *check, struct ksm_span *span, uns
 {
 	struct ksm_stable *stable = ksm_item_stable(span, pos);
 	struct ksm_link *link, *own = &span->items[pos].link;
+	struct folio *folio;
 	bool found = false;
 
-	if (!ksm_check(check, stable && own->anon_vma, "merged item %lx names nothing", ksm_item_address(span, pos)))
+	if (!ksm_check(check, stable && own->anon_vma, "merged item %lx names nothing",
+		       ksm_item_address(span, pos)))
 		return;
-	ksm_check(check, stable->nr_items, "node of merged item %lx has no items", ksm_item_address(span, pos));
-	if (stable->nr_items > 64)
+	ksm_check(check, stable->nr_items, "node of merged item %lx has no items",
+		  ksm_item_address(span, pos));
+	folio = stable->nr_items <= KSM_CHECKED_ITEMS ? ksm_stable_trylock(stable) : NULL;
+	if (!folio)
 		return;
 	hlist_for_each_entry(link, &stable->items, node)
 		found |= link == own;
 	ksm_check(check, found, "merged item %lx is not on its node's list", ksm_item_address(span, pos));
+	folio_unlock(folio);
+	folio_put(folio);
 }
 
 static void ksm_check_span(struct ksm_check *check, struct ksm_span *span, unsigned long block)
@@ -211,20 +219,25 @@ static void ksm_check_slot(struct ksm_check *check)
 	mmap_read_unlock(mm);
 }
 
-static void ksm_check_node(struct ksm_check *check, struct ksm_bucket *bucket, struct ksm_stable *stable,
-			   u64 key, unsigned int place)
+static void ksm_check_node(struct ksm_check *check, struct ksm_bucket *bucket,
+			   struct ksm_stable *stable, u64 key, unsigned int place)
 {
 	struct ksm_link *link;
+	struct folio *folio;
 	unsigned int nr = 0;
 
-	ksm_check(check, stable->place == place && stable->leaf.key == key, "node of key %llx is misplaced", key);
+	ksm_check(check, stable->place == place && stable->leaf.key == key,
+		  "node of key %llx is misplaced", key);
+	folio = ksm_stable_trylock(stable);
+	if (!folio)
+		return;
 	ksm_check(check, !list_empty(&stable->idle) == !stable->nr_items, "node with %u items is %sidle",
 		  stable->nr_items, list_empty(&stable->idle) ? "not " : "");
-	if (ksm_stable_is_stale(stable) || stable->nr_items > 10000)
-		return;
 	hlist_for_each_entry(link, &stable->items, node)
 		nr++;
 	ksm_check(check, nr == stable->nr_items, "node has %u items, counts %u", nr, stable->nr_items);
+	folio_unlock(folio);
+	folio_put(folio);
 }
 
 static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, struct rb_root *root, bool stable)
@@ -263,19 +276,40 @@ static void ksm_check_forest(struct ksm_check *check)
 	}
 }
 
+/* Do the items met add up to the counters? Only if nobody, like an exiting task, changed these meanwhile. */
+static void ksm_check_counters(struct ksm_check *check, const long *before)
+{
+	const struct ksm_stats *stats = &check->domain->stats;
+	unsigned int i;
+
+	for (i = 0; i < NR_KSM_STATS; i++) {
+		if (before[i] != atomic_long_read(&stats->count[i]))
+			return;
+	}
+	for (i = KSM_STAT_SEEN; i <= KSM_STAT_MERGED; i++)
+		ksm_check(check, check->items[i] == before[i], "%lu items are in state %u, counted are %ld",
+			  check->items[i], i, before[i]);
+	ksm_check(check, check->unstable == before[KSM_STAT_UNSTABLE],
+		  "%lu items are in the trees, counted are %ld", check->unstable,
+		  before[KSM_STAT_UNSTABLE]);
+}
+
 static int ksm_validate(struct ksm_domain *domain)
 {
 	struct ksm_check check = { .domain = domain };
 	u32 stamp = --domain->unmerge_stamp;
+	long before[NR_KSM_STATS];
+	unsigned int i;
 
+	for (i = 0; i < NR_KSM_STATS; i++)
+		before[i] = atomic_long_read(&domain->stats.count[i]);
 	while ((check.slot = ksm_slot_next(domain, stamp, &check, true))) {
 		ksm_check_slot(&check);
 		ksm_slot_finish(check.slot, stamp);
 		ksm_slot_release(check.slot);
 	}
 	ksm_check_forest(&check);
-	ksm_check(&check, check.unstable >= check.items[KSM_ITEM_UNSTABLE], "%lu unstable items, %lu in the trees",
-		  check.items[KSM_ITEM_UNSTABLE], check.unstable);
+	ksm_check_counters(&check, before);
 	return check.errors ? -EUCLEAN : 0;
 }
 
