@@ -3,8 +3,8 @@
  * Same-page merging (KSM): what the rest of the kernel calls.
  *
  * ksmd finds equal pages in the areas that applications offer by madvise(MADV_MERGEABLE) or
- * prctl(PR_SET_MEMORY_MERGE), and lets them share one write-protected page. The implementation is in
- * mm/ksm/, its design in Documentation/mm/ksm-design.rst.
+ * prctl(PR_SET_MEMORY_MERGE), and lets them share one write-protected page. The implementation is
+ * in mm/ksm/, its design in Documentation/mm/ksm-design.rst.
  */
 #ifndef _LINUX_KSM_H
 #define _LINUX_KSM_H
@@ -37,16 +37,18 @@ void __ksm_exit(struct mm_struct *mm);
 /* Merged pages in reclaim, migration, swap-in and memory failure: mm/ksm/rmap.c */
 void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc);
 void folio_migrate_ksm(struct folio *newfolio, struct folio *folio);
-struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma, unsigned long addr);
+struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma,
+				     unsigned long addr);
 #ifdef CONFIG_MEMORY_FAILURE
-void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill, int force_early);
+void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill,
+		       int force_early);
 #endif
 
 extern atomic_long_t ksm_zero_pages;
 
 /*
- * A PTE by which ksmd replaced a page of zeroes: it maps the zero page and is marked by the dirty bit,
- * which nothing else sets there, as such a PTE is never writable.
+ * A PTE by which ksmd replaced a page of zeroes: it maps the zero page and is marked by the dirty
+ * bit, which nothing else sets there, as such a PTE is never writable.
  */
 static inline bool is_ksm_zero_pte(pte_t pte)
 {
@@ -107,8 +109,8 @@ static inline void ksm_exit(struct mm_struct *mm)
 
 #else /* !CONFIG_KSM */
 
-static inline int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long end, int advice,
-			      unsigned long *vm_flags)
+static inline int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			      int advice, unsigned long *vm_flags)
 {
 	return 0;
 }
@@ -168,8 +170,8 @@ static inline void ksm_exit(struct mm_struct *mm)
 #endif /* CONFIG_KSM */
 
 #if !defined(CONFIG_KSM) || !defined(CONFIG_MEMORY_FAILURE)
-static inline void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill,
-				     int force_early)
+static inline void collect_procs_ksm(struct folio *folio, struct page *page,
+				     struct list_head *to_kill, int force_early)
 {
 }
 #endif

@@ -2,13 +2,13 @@
 /*
  * The fate of one page. Engine layer.
  *
- * ksm_visit() sees a page during the walk and decides by digests what it is; pages for which it knows a
- * partner go to the worklist, partners that have to be looked at first go to the revisits. Both are
- * worked off by ksm_settle().
+ * ksm_visit() sees a page during the walk and decides by digests what it is; pages for which it
+ * knows a partner go to the worklist, partners that have to be looked at first go to the
+ * revisits. Both are worked off by ksm_settle().
  *
- * Locking: runs under the PTE lock, takes a bucket lock. Lifetime: work holds a reference to its slot, a
- * revisit also to a page. Failure: where the lists are full, the page stays SEEN and comes again with the
- * next pass. Tests: merge and yield tests in tools/testing/selftests/vm/.
+ * Locking: runs under the PTE lock, takes a bucket lock. Lifetime: work holds a reference to its
+ * slot, a revisit also to a page. Failure: where the lists are full, the page stays SEEN and
+ * comes again with the next pass. Tests: merge and yield tests in tools/testing/selftests/vm/.
  */
 #include <linux/highmem.h>
 
@@ -72,8 +72,8 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, u64 ke
 }
 
 /* The page's full digest is known, and others have its sample. */
-static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-					 struct page *page, u64 key)
+static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span *span,
+					 unsigned int pos, struct page *page, u64 key)
 {
 	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
 	struct ksm_stable *stable;
@@ -111,8 +111,8 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 }
 
 /*
- * The page's sample is known, the full digest is not. If it is that of a single KSM page, the compare tells
- * as much as the digest would. Returns whether more has to be known.
+ * The page's sample is known, the full digest is not. If it is that of a single KSM page, the
+ * compare tells as much as the digest would. Returns whether more has to be known.
  */
 static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 			      struct page *page, u64 key)
@@ -154,15 +154,16 @@ static enum ksm_visit ksm_decide(struct ksm_scan *scan, struct ksm_span *span, u
 	return ksm_decide_crowded(scan, span, pos, page, key);
 }
 
-static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-				       struct page *page, const void *kaddr)
+static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *span,
+				       unsigned int pos, struct page *page, const void *kaddr)
 {
 	enum ksm_item_state state = ksm_item_state(span, pos);
 	u64 old = ksm_item_key(span, pos), key;
 	u32 sample = ksm_digest_sample(&scan->domain->digest, kaddr), full = 0;
 
 	scan->cost += KSM_COST_SAMPLE;
-	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) && test_bit(pos, &span->crowded))
+	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) &&
+	    test_bit(pos, &span->crowded))
 		full = ksm_visit_full(scan, kaddr);
 	key = ksm_key(sample, full);
 
@@ -179,7 +180,8 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 		ksm_item_set_key(span, pos, key);
 		return KSM_VISIT_RESTLESS;
 	}
-	if (state == KSM_ITEM_SEEN && ksm_item_age(span, pos) && !ksm_item_retry_due(span, pos, scan->pass))
+	if (state == KSM_ITEM_SEEN && ksm_item_age(span, pos) &&
+	    !ksm_item_retry_due(span, pos, scan->pass))
 		return KSM_VISIT_RESTLESS;
 	if (state == KSM_ITEM_UNSTABLE) {
 		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) &&
@@ -200,7 +202,8 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
  * Context: PTE lock held, so the page stays; owner of the slot.
  * Return: whether there was news.
  */
-enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, struct page *page)
+enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+			 struct page *page)
 {
 	const void *kaddr = kmap_local_page(page);
 	enum ksm_visit visit = ksm_visit_mapped(scan, span, pos, page, kaddr);

@@ -41,7 +41,8 @@ u32 ksm_digest_sample(const struct ksm_digest *digest, const void *page)
 	u32 i;
 
 	for (i = 0; i < KSM_SAMPLE_LINES; i++)
-		memcpy(sample + i * KSM_SAMPLE_LINE_SIZE, page + digest->line[i], KSM_SAMPLE_LINE_SIZE);
+		memcpy(sample + i * KSM_SAMPLE_LINE_SIZE, page + digest->line[i],
+		       KSM_SAMPLE_LINE_SIZE);
 	return xxh64(sample, sizeof(sample), digest->seed);
 }
 

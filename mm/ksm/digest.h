@@ -2,9 +2,10 @@
 /*
  * Digests of page contents, and the tree keys made of them. Policy layer, pure.
  *
- * A key is 64 bits: the sample digest (32), the full digest (28), and 4 bits that the tree ignores, in
- * which an item keeps its own position. A key whose full part is 0 belongs to a page that is alone with
- * its sample. A digest only ever proposes a merge; a compare of write-protected pages decides.
+ * A key is 64 bits: the sample digest (32), the full digest (28), and 4 bits that the tree
+ * ignores, in which an item keeps its own position. A key whose full part is 0 belongs to a page
+ * that is alone with its sample. A digest only ever proposes a merge; a compare of
+ * write-protected pages decides.
  */
 #ifndef _MM_KSM_DIGEST_H
 #define _MM_KSM_DIGEST_H

@@ -2,8 +2,8 @@
 /*
  * A merging domain and its scan context: everything that is not in a slot, span or stable node.
  *
- * There are no other variables: each function is handed the domain or the context it works on, so that
- * there can be more than one of either.
+ * There are no other variables: each function is handed the domain or the context it works on, so
+ * that there can be more than one of either.
  *
  * Lock order, outer first (who guards what is said at the fields):
  *
@@ -54,7 +54,8 @@ struct ksm_knobs {
 
 /**
  * struct ksm_domain - those who may share with each other
- * @scan_sem: read by scanners for a chunk of work; written by what needs them out of the way: run=2,
+ * @scan_sem: read by scanners for a chunk of work; written by what needs them out of the way:
+ *	run=2,
  *	max_page_sharing, memory offline
  * @digest: constant
  * @zero_key: key of a page of zeroes; constant

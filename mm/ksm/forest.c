@@ -2,9 +2,9 @@
 /*
  * The forest's trees: insertion and ordered lookup. Index layer, pure.
  *
- * Locking: every function on a tree runs under the lock of the tree's bucket. Lifetime: the forest owns
- * no leaf; whoever frees one erases it first. Nothing allocates, nothing fails. Equal keys are allowed:
- * a later one goes behind. Tests: tools/testing/ksm/forest_test.c.
+ * Locking: every function on a tree runs under the lock of the tree's bucket. Lifetime: the
+ * forest owns no leaf; whoever frees one erases it first. Nothing allocates, nothing fails. Equal
+ * keys are allowed: a later one goes behind. Tests: tools/testing/ksm/forest_test.c.
  */
 #include "forest.h"
 

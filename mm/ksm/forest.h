@@ -2,9 +2,9 @@
 /*
  * The forest: red-black trees of keys behind small locks. Index layer, pure.
  *
- * A bucket, chosen by a key's high bits, holds the roots of a stable and an unstable tree and the lock
- * of both. Buckets are as many as memory warrants, so that a descent passes few nodes; and it touches
- * nodes only, never a page.
+ * A bucket, chosen by a key's high bits, holds the roots of a stable and an unstable tree and the
+ * lock of both. Buckets are as many as memory warrants, so that a descent passes few nodes; and
+ * it touches nodes only, never a page.
  */
 #ifndef _MM_KSM_FOREST_H
 #define _MM_KSM_FOREST_H

@@ -3,10 +3,11 @@
  * Memory hot-remove. Front layer.
  *
  * From GOING_OFFLINE to the end ksmd is parked and run can't be written, so no page of the block is
- * merged anew. Migration moves the KSM pages away, their nodes follow. When the block is offline, what still
- * names one of its pages is forgotten before the struct pages vanish.
+ * merged anew. Migration moves the KSM pages away, their nodes follow. When the block is offline,
+ * what still names one of its pages is forgotten before the struct pages vanish.
  *
- * Locking: scan_sem for write, in each callback but not between them, so that nothing waits with it held.
+ * Locking: scan_sem for write, in each callback but not between them, so that nothing waits with
+ * it held.
  * Failure: none. Tests: none yet.
  */
 #include <linux/memory.h>
@@ -34,7 +35,8 @@ static int ksm_memory_callback(struct notifier_block *self, unsigned long action
 		break;
 	case MEM_OFFLINE:
 		down_write(&domain->scan_sem);
-		ksm_stable_drop_range(domain, notify->start_pfn, notify->start_pfn + notify->nr_pages);
+		ksm_stable_drop_range(domain, notify->start_pfn,
+				      notify->start_pfn + notify->nr_pages);
 		up_write(&domain->scan_sem);
 		fallthrough;
 	case MEM_CANCEL_OFFLINE:

@@ -2,8 +2,9 @@
 /*
  * The domain of this host, and ksmd, its scanner. Front layer.
  *
- * Locking: ksmd sleeps without any lock, and owns no slot then. Lifetime: everything here lasts from boot
- * on. Failure: without memory at boot there is no KSM. Tests: all of tools/testing/selftests/vm/.
+ * Locking: ksmd sleeps without any lock, and owns no slot then. Lifetime: everything here lasts
+ * from boot on. Failure: without memory at boot there is no KSM. Tests: all of
+ * tools/testing/selftests/vm/.
  */
 #include <linux/freezer.h>
 #include <linux/init.h>
@@ -63,7 +64,8 @@ static int ksmd_main(void *data)
 			ksmd_nap(domain);
 			cond_resched();
 		} else {
-			wait_event_freezable(domain->wait, ksmd_has_work(domain) || kthread_should_stop());
+			wait_event_freezable(domain->wait,
+					     ksmd_has_work(domain) || kthread_should_stop());
 		}
 		try_to_freeze();
 	}

@@ -4,8 +4,9 @@
  *
  * Locking: the callers hold mmap_lock for write, except for ksm_process_*() and __ksm_exit().
  * Lifetime: an mm is registered by the first area that becomes mergeable and stays so to its exit.
- * Failure: -ENOMEM, or -ERESTARTSYS while unmerging; a switch that fails leaves all as it was, except that
- * some pages may be unmerged. Tests: abi and unmerge tests in tools/testing/selftests/vm/.
+ * Failure: -ENOMEM, or -ERESTARTSYS while unmerging; a switch that fails leaves all as it was,
+ * except that some pages may be unmerged. Tests: abi and unmerge tests in
+ * tools/testing/selftests/vm/.
  */
 #include <linux/dax.h>
 #include <linux/export.h>
@@ -99,7 +100,8 @@ EXPORT_SYMBOL_GPL(ksm_madvise);
  */
 unsigned long ksm_vma_flags(struct mm_struct *mm, unsigned long vm_flags)
 {
-	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags) && ksm_vma_compatible(NULL, vm_flags) && !__ksm_enter(mm))
+	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags) && ksm_vma_compatible(NULL, vm_flags) &&
+	    !__ksm_enter(mm))
 		vm_flags |= VM_MERGEABLE;
 	return vm_flags;
 }

@@ -2,23 +2,25 @@
 /*
  * Merging: promote and attach, in batches. Page table layer.
  *
- * A batch is up to 16 pages of one VMA under one page table. It goes through the steps below, in the
- * order of the functions called by ksm_batch_run(); a page that fails one of them leaves the batch, with
- * its outcome noted, and is put back as it was.
+ * A batch is up to 16 pages of one VMA under one page table. It goes through the steps below, in
+ * the order of the functions called by ksm_batch_run(); a page that fails one of them leaves the
+ * batch, with its outcome noted, and is put back as it was.
  *
  *	1 collect	under the PTE lock, take references to the pages
  *	2 resolve	find the KSM pages to attach to, allocate nodes to promote with
  *	3		start of the mmu_notifier range
  *	4 lock		folio locks, all by trylock: no order, no deadlock
- *	5 protect	under the PTE lock: clear all PTEs, one TLB flush, then write-protect those whose
- *			pages nobody else holds a reference to
+ *	5 protect	under the PTE lock: clear all PTEs, one TLB flush, then write-protect
+ *			those whose pages nobody else holds a reference to
  *	6 compare	both sides are immutable now, and this compare decides
- *	7 promote, replace	the page becomes a KSM page; or its PTE maps the KSM page (or the zero page)
+ *	7 promote	a page without a target becomes a KSM page
+ *	  replace	the PTE of one with a target maps that: a KSM page, or the zero page
  *	8 release	unlock, end of the range, drop references
  *
- * Locking: mmap_lock is held for read by the caller, and nothing below it. Lifetime: pages and targets are
- * referenced from step 1 and 2 to step 8. Failure: any page may fail at any step, without harm to it or the
- * others. Tests: merge, cow, pins, bits, thp tests in tools/testing/selftests/vm/, ksm_torture.
+ * Locking: mmap_lock is held for read by the caller, and nothing below it. Lifetime: pages and
+ * targets are referenced from step 1 and 2 to step 8. Failure: any page may fail at any step,
+ * without harm to it or the others. Tests: merge, cow, pins, bits, thp tests in
+ * tools/testing/selftests/vm/, ksm_torture.
  */
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
@@ -55,7 +57,8 @@ bool ksm_vma_scannable(struct vm_area_struct *vma)
  * @page: mapped (PTE lock held) or referenced; may be part of a large folio
  * @dirty: its PTE is dirty
  *
- * Not swap-backed are the pages of MADV_FREE, which may be dropped any time unless written to since.
+ * Not swap-backed are the pages of MADV_FREE, which may be dropped any time unless written to
+ * since.
  *
  * Return: whether it may.
  */
@@ -85,8 +88,8 @@ static bool ksm_target_is_zero(const struct ksm_candidate *c)
 }
 
 /*
- * Does anybody but page tables, swap cache and the caller hold a reference? It may be a writer, like
- * O_DIRECT. A fork or zap in between would make the sum meaningless.
+ * Does anybody but page tables, swap cache and the caller hold a reference? It may be a writer,
+ * like O_DIRECT. A fork or zap in between would make the sum meaningless.
  */
 static bool ksm_folio_referenced_elsewhere(struct folio *folio)
 {
@@ -95,7 +98,8 @@ static bool ksm_folio_referenced_elsewhere(struct folio *folio)
 	smp_rmb();
 	refs = folio_ref_count(folio);
 	smp_rmb();
-	return refs != mapcount + 1 + folio_test_swapcache(folio) || mapcount != folio_mapcount(folio);
+	return refs != mapcount + 1 + folio_test_swapcache(folio) ||
+	       mapcount != folio_mapcount(folio);
 }
 
 /**
@@ -169,7 +173,9 @@ static void ksm_batch_collect(struct ksm_batch *batch)
 		pte_unmap_unlock(first, ptl);
 }
 
-/* Is the content known, and all its KSM pages are full, but others of this batch want one as well? */
+/*
+ * Is the content known, and all its KSM pages are full, but others of this batch want one as well?
+ */
 static bool ksm_dup_wanted(struct ksm_batch *batch, struct ksm_candidate *c)
 {
 	struct ksm_candidate *other;
@@ -185,7 +191,8 @@ static bool ksm_dup_wanted(struct ksm_batch *batch, struct ksm_candidate *c)
 	return false;
 }
 
-static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *batch, struct ksm_candidate *c)
+static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *batch,
+				  struct ksm_candidate *c)
 {
 	enum ksm_match match;
 	struct folio *folio;
@@ -202,11 +209,12 @@ static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *b
 		return;
 	}
 	c->stable = NULL;
-	if (match != KSM_MATCH_BUSY &&
-	    (c->work->kind == KSM_WORK_PROMOTE || (match == KSM_MATCH_FULL && ksm_dup_wanted(batch, c))))
+	if (match != KSM_MATCH_BUSY && (c->work->kind == KSM_WORK_PROMOTE ||
+					(match == KSM_MATCH_FULL && ksm_dup_wanted(batch, c))))
 		c->stable = ksm_stable_alloc(domain);
 	if (!c->stable)
-		ksm_candidate_fail(c, match == KSM_MATCH_FULL ? KSM_OUTCOME_FULL : KSM_OUTCOME_PENDING);
+		ksm_candidate_fail(c, match == KSM_MATCH_FULL ? KSM_OUTCOME_FULL :
+								KSM_OUTCOME_PENDING);
 }
 
 /* Step 2 */
@@ -249,7 +257,8 @@ static void ksm_candidate_lock(struct ksm_batch *batch, struct ksm_candidate *c)
 		if (!c->target_locked)
 			return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
 	}
-	if (!ksm_stable_owns(c->stable, target) || PageHWPoison(c->target) || folio_is_zone_device(target))
+	if (!ksm_stable_owns(c->stable, target) || PageHWPoison(c->target) ||
+	    folio_is_zone_device(target))
 		ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
 }
 
@@ -270,7 +279,10 @@ static bool ksm_pte_same(pte_t a, pte_t b)
 	return pte_same(pte_mkold(a), pte_mkold(b));
 }
 
-/* Clear the PTEs of all live candidates and flush them from the TLBs. Where one changed, it's left alone. */
+/*
+ * Clear the PTEs of all live candidates and flush them from the TLBs. Where one changed, it's left
+ * alone.
+ */
 static void ksm_batch_clear(struct ksm_batch *batch, pte_t *first)
 {
 	struct vm_area_struct *vma = batch->vma;
@@ -288,9 +300,15 @@ static void ksm_batch_clear(struct ksm_batch *batch, pte_t *first)
 		flush_cache_page(vma, c->work->address, pte_pfn(c->pte));
 		c->pte = ptep_get_and_clear(vma->vm_mm, c->work->address, ptep);
 	}
-	/* Always: NUMA hinting and userfaultfd change PTEs first and flush after they dropped the lock. */
+	/*
+	 * Always: NUMA hinting and userfaultfd change PTEs first and flush after they dropped the
+	 * lock.
+	 */
 	flush_tlb_range(vma, batch->start, batch->end);
-	/* The PTEs are gone before references are counted; pairs with GUP-fast, which does it in reverse. */
+	/*
+	 * The PTEs are gone before references are counted; pairs with GUP-fast, which does it in
+	 * reverse.
+	 */
 	smp_mb();
 }
 
@@ -341,11 +359,12 @@ static void ksm_batch_compare(struct ksm_batch *batch)
 }
 
 /*
- * Step 7 for a page without a target. A folio that others map, or may swap in, keeps the anon_vma under
- * which rmap finds all its mappings. The content may have changed between visit and write-protection:
- * then the node would stand at the wrong place in the tree.
+ * Step 7 for a page without a target. A folio that others map, or may swap in, keeps the anon_vma
+ * under which rmap finds all its mappings. The content may have changed between visit and
+ * write-protection: then the node would stand at the wrong place in the tree.
  */
-static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch, struct ksm_candidate *c)
+static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch,
+				  struct ksm_candidate *c)
 {
 	struct folio *folio = ksm_candidate_folio(c), *other;
 	struct anon_vma *anon_vma = batch->vma->anon_vma;
@@ -370,7 +389,8 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 
 	if (ksm_item_state(c->span, c->pos) == KSM_ITEM_UNSTABLE)
 		ksm_unstable_erase(c->span, c->pos, KSM_ITEM_SEEN);
-	ksm_item_link(c->span, c->pos, stable, anon_vma, linear_page_index(batch->vma, c->work->address));
+	ksm_item_link(c->span, c->pos, stable, anon_vma,
+		      linear_page_index(batch->vma, c->work->address));
 	ksm_stable_attach_folio(stable, folio, c->work->key);
 	c->stable = NULL;
 	c->live = false;
@@ -422,18 +442,22 @@ static void ksm_candidate_replace(struct ksm_batch *batch, struct ksm_candidate 
 		dec_mm_counter(mm, MM_ANONPAGES);
 	} else {
 		get_page(c->target);
-		/* Or else MADV_FREE by those who had it till now would let reclaim drop it for all. */
+		/*
+		 * Or else MADV_FREE by those who had it till now would let reclaim drop it for
+		 * all.
+		 */
 		folio_mark_dirty(page_folio(c->target));
 		folio_add_anon_rmap_pte(page_folio(c->target), c->target, vma, address, RMAP_NONE);
-		ksm_item_link(c->span, c->pos, c->stable, vma->anon_vma, linear_page_index(vma, address));
+		ksm_item_link(c->span, c->pos, c->stable, vma->anon_vma,
+			      linear_page_index(vma, address));
 	}
 	set_pte_at(mm, address, ptep, ksm_target_pte(batch, c));
 	folio_remove_rmap_pte(ksm_candidate_folio(c), c->page, vma);
 	c->replaced = true;
 	c->live = false;
 	c->work->outcome = KSM_OUTCOME_MERGED;
-	trace_ksm_merge_with_ksm_page(ksm_target_is_zero(c) ? NULL : c->target, page_to_pfn(c->target),
-				      &c->span->items[c->pos], mm, 0);
+	trace_ksm_merge_with_ksm_page(ksm_target_is_zero(c) ? NULL : c->target,
+				      page_to_pfn(c->target), &c->span->items[c->pos], mm, 0);
 }
 
 /* No more pages than the nodes have room for */
@@ -505,7 +529,8 @@ static void ksm_batch_merge(struct ksm_scan *scan, struct ksm_batch *batch)
 	struct mmu_notifier_range range;
 	struct ksm_candidate *c;
 
-	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, batch->vma->vm_mm, batch->start, batch->end);
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, batch->vma->vm_mm, batch->start,
+				batch->end);
 	mmu_notifier_invalidate_range_start(&range);
 	ksm_batch_lock(batch);
 	if (ksm_batch_live(batch)) {
@@ -563,7 +588,10 @@ static bool ksm_split_folio(struct folio *folio)
 	return split;
 }
 
-/* Only small folios become KSM pages. A large one is split when one of its pages proved to be equal. */
+/*
+ * Only small folios become KSM pages. A large one is split when one of its pages proved to be
+ * equal.
+ */
 static void ksm_split(struct ksm_scan *scan, struct vm_area_struct *vma, struct ksm_work *work)
 {
 	struct folio_walk fw;
@@ -596,7 +624,8 @@ static void ksm_batch_add(struct ksm_scan *scan, struct ksm_slot *slot, struct k
 	if (work->large)
 		ksm_split(scan, batch->vma, work);
 	if (!c->span || ksm_item_state(c->span, c->pos) == KSM_ITEM_MERGED ||
-	    (c->span->merged && linear_page_index(batch->vma, work->address) != ksm_item_pgoff(c->span, c->pos)))
+	    (c->span->merged &&
+	     linear_page_index(batch->vma, work->address) != ksm_item_pgoff(c->span, c->pos)))
 		work->outcome = KSM_OUTCOME_CHANGED;
 	if (work->outcome != KSM_OUTCOME_PENDING)
 		return;
@@ -605,9 +634,13 @@ static void ksm_batch_add(struct ksm_scan *scan, struct ksm_slot *slot, struct k
 	batch->end = work->address + PAGE_SIZE;
 }
 
-/* Fill the batch with the work's first pages that are near enough; returns how much of it was used up. */
-static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot, struct vm_area_struct *vma,
-				   struct ksm_work *work, unsigned int nr)
+/*
+ * Fill the batch with the work's first pages that are near enough; returns how much of it was used
+ * up.
+ */
+static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
+				   struct vm_area_struct *vma, struct ksm_work *work,
+				   unsigned int nr)
 {
 	const unsigned long limit = min(vma->vm_end, ALIGN(work->address + 1, PMD_SIZE));
 	struct ksm_batch *batch = &scan->batch;
@@ -629,7 +662,8 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
 }
 
 /* Returns false when others wait for the mm, or it is gone. */
-static bool ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
+static bool ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
+			    unsigned int nr)
 {
 	struct vm_area_struct *vma;
 	unsigned int i = 0;

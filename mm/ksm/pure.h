@@ -2,8 +2,8 @@
 /*
  * The one header of the pure files (digest, span, forest, smart_scan).
  *
- * In the kernel it brings what they need from it; the unit tests of tools/testing/ksm/ put their own
- * substitute in front, so that the same source runs in userspace under sanitizers.
+ * In the kernel it brings what they need from it; the unit tests of tools/testing/ksm/ put their
+ * own substitute in front, so that the same source runs in userspace under sanitizers.
  */
 #ifndef _MM_KSM_PURE_H
 #define _MM_KSM_PURE_H

@@ -2,12 +2,13 @@
 /*
  * KSM pages in reclaim, migration, swap-in and memory failure. Page table layer.
  *
- * A KSM page has no anon_vma of its own: its mappings are found through the items of its stable node, each
- * of which names an anon_vma and a page offset, and so a handful of VMAs.
+ * A KSM page has no anon_vma of its own: its mappings are found through the items of its stable
+ * node, each of which names an anon_vma and a page offset, and so a handful of VMAs.
  *
  * Locking: the folio lock holds the node and its lists; anon_vma locks are taken one at a time.
- * Lifetime: the node lives as long as the locked folio points to it. Failure: a mapping not yet known
- * (fork, swap-in) is missed until the next pass; then the page can't be reclaimed or moved, no more.
+ * Lifetime: the node lives as long as the locked folio points to it. Failure: a mapping not yet
+ * known (fork, swap-in) is missed until the next pass; then the page can't be reclaimed or moved,
+ * no more.
  * Tests: swap tests and ksm_torture in tools/testing/selftests/vm/; none yet of memory failure.
  */
 #include <linux/highmem.h>
@@ -59,8 +60,8 @@ static bool ksm_rmap_lock(struct anon_vma *anon_vma, struct rmap_walk_control *r
 }
 
 /* Visit the VMAs of one item that are (@own) or are not of its own mm; false ends the walk. */
-static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc, const struct ksm_rmap *rmap,
-			   bool own)
+static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc,
+			   const struct ksm_rmap *rmap, bool own)
 {
 	struct anon_vma_chain *avc;
 	unsigned long address;
@@ -77,7 +78,8 @@ static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc, c
 			continue;
 		if (rwc->invalid_vma && rwc->invalid_vma(vma, rwc->arg))
 			continue;
-		more = rwc->rmap_one(folio, vma, address, rwc->arg) && !(rwc->done && rwc->done(folio));
+		more = rwc->rmap_one(folio, vma, address, rwc->arg) &&
+		       !(rwc->done && rwc->done(folio));
 		if (!more)
 			break;
 	}
@@ -135,8 +137,8 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
  * @newfolio: locked; has the old one's mapping already
  * @folio: locked, any folio
  *
- * Whoever looks from the node to its page without a lock, and misses the node at the old folio, must see
- * the new pfn, hence the barrier; see ksm_stable_peek().
+ * Whoever looks from the node to its page without a lock, and misses the node at the old folio,
+ * must see the new pfn, hence the barrier; see ksm_stable_peek().
  *
  * Context: both folio locks held.
  */
@@ -146,7 +148,8 @@ void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 
 	if (!folio_test_ksm(folio))
 		return;
-	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(newfolio) || newfolio->mapping != folio->mapping, newfolio);
+	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(newfolio) || newfolio->mapping != folio->mapping,
+			      newfolio);
 	stable = ksm_folio_stable(folio);
 	if (!stable)
 		return;
@@ -159,8 +162,8 @@ void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 #endif
 
 /*
- * May @folio, read from swap, be mapped at @addr as it is? Not a KSM page where nobody would ever unmerge it
- * again.
+ * May @folio, read from swap, be mapped at @addr as it is? Not a KSM page where nobody would ever
+ * unmerge it again.
  */
 static bool ksm_folio_fits(struct folio *folio, struct vm_area_struct *vma, unsigned long addr)
 {
@@ -170,7 +173,8 @@ static bool ksm_folio_fits(struct folio *folio, struct vm_area_struct *vma, unsi
 		return ksm_folio_stable(folio) && (vma->vm_flags & VM_MERGEABLE) &&
 		       READ_ONCE(ksm_mm_domain(vma->vm_mm)->knobs.run) != KSM_RUN_UNMERGE;
 	anon_vma = folio_anon_vma(folio);
-	return !anon_vma || (folio->index == linear_page_index(vma, addr) && anon_vma->root == vma->anon_vma->root);
+	return !anon_vma || (folio->index == linear_page_index(vma, addr) &&
+			     anon_vma->root == vma->anon_vma->root);
 }
 
 /**
@@ -179,14 +183,15 @@ static bool ksm_folio_fits(struct folio *folio, struct vm_area_struct *vma, unsi
  * @vma: the VMA, has an anon_vma
  * @addr: the address
  *
- * What was a KSM page when it was swapped out may be wanted by VMAs that can't share an anonymous page. The
- * first to come gets it, the others get copies, to be merged again later.
+ * What was a KSM page when it was swapped out may be wanted by VMAs that can't share an anonymous
+ * page. The first to come gets it, the others get copies, to be merged again later.
  *
  * Context: mmap_lock or VMA lock held for read, no PTE lock. Sleeps.
  * Return: @folio; or a new folio, locked, up to date and charged; or NULL for lack of memory; or
  * ERR_PTR(-EHWPOISON).
  */
-struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma, unsigned long addr)
+struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma,
+				     unsigned long addr)
 {
 	struct page *page = folio_page(folio, 0);
 	struct folio *copy;
@@ -269,7 +274,8 @@ static void ksm_collect_rmap(struct page *page, struct list_head *to_kill, int f
  *
  * Context: folio lock held; sleeps for anon_vma locks.
  */
-void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill, int force_early)
+void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill,
+		       int force_early)
 {
 	struct ksm_stable *stable = ksm_folio_stable(folio);
 	struct ksm_orphan *orphan;

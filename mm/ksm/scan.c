@@ -2,14 +2,17 @@
 /*
  * The pass: mm by mm, window by window. Engine layer.
  *
- * A pass walks the page tables of every registered mm once. It goes on from one wake-up to the next; each
- * slot keeps the address reached, and those that are done stand last in the list. A window is up to 64
- * PTEs: one lock, no references, and while a page is digested the lines of later ones are on their way.
+ * A pass walks the page tables of every registered mm once. It goes on from one wake-up to the
+ * next; each slot keeps the address reached, and those that are done stand last in the list. A
+ * window is up to 64 PTEs: one lock, no references, and while a page is digested the lines of
+ * later ones are on their way.
  *
- * Locking: scan_sem for read, for a hold at a time; mmap_lock for read, for 512 PTEs or 32 page table steps
- * at most, dropped earlier when others wait; then the PTE lock, for a bounded cost of digests.
- * Lifetime: the slot in hand is owned for a hold, and never without scan_sem. Failure: pages without
- * a span, for lack of memory, are not tracked in this pass. Tests: tools/testing/selftests/vm/, ksm_torture.
+ * Locking: scan_sem for read, for a hold at a time; mmap_lock for read, for 512 PTEs or 32 page
+ * table steps at most, dropped earlier when others wait; then the PTE lock, for a bounded cost of
+ * digests.
+ * Lifetime: the slot in hand is owned for a hold, and never without scan_sem. Failure: pages
+ * without a span, for lack of memory, are not tracked in this pass. Tests:
+ * tools/testing/selftests/vm/, ksm_torture.
  */
 #include <linux/freezer.h>
 #include <linux/hugetlb.h>
@@ -56,7 +59,8 @@ static unsigned long ksm_window_address(const struct ksm_window *w, unsigned int
 
 static unsigned int ksm_window_pos(const struct ksm_window *w, unsigned int i)
 {
-	return ((ksm_window_address(w, i) >> PAGE_SHIFT) & (KSM_BLOCK_PAGES - 1)) - w->span[i]->first;
+	return ((ksm_window_address(w, i) >> PAGE_SHIFT) & (KSM_BLOCK_PAGES - 1)) -
+	       w->span[i]->first;
 }
 
 /* Pages [first, first + nr) of the window as bits. */
@@ -66,7 +70,8 @@ static u64 ksm_window_bits(unsigned int first, unsigned int nr)
 }
 
 /* The part of a span that lies in the window: first page, and number of pages. */
-static unsigned int ksm_window_part(const struct ksm_window *w, const struct ksm_span *span, unsigned int *nr)
+static unsigned int ksm_window_part(const struct ksm_window *w, const struct ksm_span *span,
+				    unsigned int *nr)
 {
 	unsigned long first = max(ksm_item_vpn(span, 0), w->start >> PAGE_SHIFT);
 	unsigned long end = min(ksm_item_vpn(span, span->nr), (w->start >> PAGE_SHIFT) + w->nr);
@@ -75,7 +80,8 @@ static unsigned int ksm_window_part(const struct ksm_window *w, const struct ksm
 	return first - (w->start >> PAGE_SHIFT);
 }
 
-static void ksm_window_enter_span(struct ksm_scan *scan, struct ksm_window *w, struct ksm_span *span)
+static void ksm_window_enter_span(struct ksm_scan *scan, struct ksm_window *w,
+				  struct ksm_span *span)
 {
 	unsigned int nr, i, first = ksm_window_part(w, span, &nr);
 
@@ -126,7 +132,8 @@ static u64 ksm_window_uncovered(struct ksm_window *w, pmd_t *pmd)
 		return 0;
 	for (i = 0; i < w->nr; i++) {
 		pte = ptep_get_lockless(first + i);
-		page = pte_present(pte) ? vm_normal_page(w->vma, ksm_window_address(w, i), pte) : NULL;
+		page = pte_present(pte) ? vm_normal_page(w->vma, ksm_window_address(w, i), pte) :
+					  NULL;
 		if (!page || (w->vma->vm_file && !PageAnon(page)))
 			uncovered &= ~BIT_ULL(i);
 	}
@@ -175,11 +182,13 @@ static void ksm_window_forget(struct ksm_window *w, unsigned int i)
 }
 
 /*
- * A merged item is all right as long as its PTE maps the node's page. Over a swap or migration entry it
- * stays, since the page may come back to the same folio, until that is gone. A page that was freed and came
- * back to the same place is writable, as a rule; for the exceptions the folio is asked now and then.
+ * A merged item is all right as long as its PTE maps the node's page. Over a swap or migration
+ * entry it stays, since the page may come back to the same folio, until that is gone. A page that
+ * was freed and came back to the same place is writable, as a rule; for the exceptions the folio
+ * is asked now and then.
  */
-static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w, unsigned int i, pte_t pte)
+static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w, unsigned int i,
+				    pte_t pte)
 {
 	struct ksm_stable *stable = ksm_item_stable(w->span[i], ksm_window_pos(w, i));
 
@@ -342,7 +351,9 @@ static bool ksm_window_visit_all(struct ksm_scan *scan, struct ksm_window *w, pm
 	return true;
 }
 
-/* Take the items off that belong to pages which are gone; returns those that can be visited again. */
+/*
+ * Take the items off that belong to pages which are gone; returns those that can be visited again.
+ */
 static u64 ksm_window_detach(struct ksm_window *w)
 {
 	u64 detach = w->detach, freed = 0;
@@ -406,8 +417,8 @@ static bool ksm_window_has_merged(const struct ksm_window *w)
 	return false;
 }
 
-static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *pmd, unsigned long start,
-			    unsigned int nr)
+static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *pmd,
+			    unsigned long start, unsigned int nr)
 {
 	struct ksm_window *w = &scan->window;
 	u64 due, again;
@@ -477,8 +488,8 @@ static const struct mm_walk_ops ksm_walk_ops = {
 };
 
 /*
- * A span at the edge of a VMA may have pages outside of it. When these belong to no area that is scanned,
- * no walk will ever see that they are gone.
+ * A span at the edge of a VMA may have pages outside of it. When these belong to no area that is
+ * scanned, no walk will ever see that they are gone.
  */
 static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
 {
@@ -524,6 +535,12 @@ static bool ksm_scan_vmas(struct ksm_scan *scan)
 	return true;
 }
 
+static bool ksm_scan_stopped(struct ksm_scan *scan)
+{
+	return READ_ONCE(scan->domain->knobs.run) != KSM_RUN_MERGE ||
+	       READ_ONCE(scan->domain->offline) || freezing(current);
+}
+
 static void ksm_scan_drop_slot(struct ksm_scan *scan)
 {
 	struct ksm_slot *slot = scan->slot;
@@ -533,19 +550,32 @@ static void ksm_scan_drop_slot(struct ksm_scan *scan)
 		ksm_slot_release(slot);
 }
 
-/* Wait until mmap_lock may be had, with nothing held or owned: others may stop the scan meanwhile. */
-static void ksm_scan_wait(struct ksm_scan *scan)
+/*
+ * Wait for mmap_lock with nothing else held or owned, as others may want to stop the scan
+ * meanwhile. Returns whether it goes on, with mmap_lock held and the slot owned as before.
+ */
+static bool ksm_scan_wait(struct ksm_scan *scan)
 {
-	struct mm_struct *mm = ksm_slot_mm(scan->slot);
+	struct rw_semaphore *scan_sem = &scan->domain->scan_sem;
+	struct ksm_slot *slot = scan->slot;
+	struct mm_struct *mm = ksm_slot_mm(slot);
+	bool parked;
 
 	mmgrab(mm);
+	ksm_slot_get(slot);
 	ksm_scan_drop_slot(scan);
-	up_read(&scan->domain->scan_sem);
+	up_read(scan_sem);
 	mmap_read_lock(mm);
-	mmap_read_unlock(mm);
+	parked = !down_read_trylock(scan_sem);
+	if (!parked && !ksm_scan_stopped(scan) && ksm_slot_claim(slot, scan))
+		scan->slot = slot;
+	else
+		mmap_read_unlock(mm);
+	if (parked)
+		down_read(scan_sem);
+	ksm_slot_put(slot);
 	mmdrop(mm);
-	down_read(&scan->domain->scan_sem);
-	scan->budget--;
+	return scan->slot;
 }
 
 /* One hold of mmap_lock; returns whether the mm is done. */
@@ -555,10 +585,8 @@ static bool ksm_scan_hold(struct ksm_scan *scan)
 	unsigned int budget;
 	bool done;
 
-	if (!mmap_read_trylock(mm)) {
-		ksm_scan_wait(scan);
+	if (!mmap_read_trylock(mm) && !ksm_scan_wait(scan))
 		return false;
-	}
 	scan->hold = KSM_HOLD_PAGES;
 	budget = scan->budget;
 	done = ksm_mm_gone(mm);
@@ -598,12 +626,6 @@ static void ksm_pass_end(struct ksm_scan *scan)
 	scan->pass++;
 }
 
-static bool ksm_scan_stopped(struct ksm_scan *scan)
-{
-	return READ_ONCE(scan->domain->knobs.run) != KSM_RUN_MERGE || READ_ONCE(scan->domain->offline) ||
-	       freezing(current);
-}
-
 /* A hold's worth of work; false when the pass is over. No slot is owned before or after. */
 static bool ksm_scan_step(struct ksm_scan *scan)
 {
@@ -632,7 +654,9 @@ void ksm_scan_wakeup(struct ksm_scan *scan, unsigned int nr_pages)
 
 	scan->budget = nr_pages;
 	if (!scan->passing && scan->news) {
-		/* Pages on their way to the LRU have a reference more and would seem to be pinned. */
+		/*
+		 * Pages on their way to the LRU have a reference more and would seem to be pinned.
+		 */
 		lru_add_drain_all();
 		scan->news = false;
 	}

@@ -67,7 +67,8 @@ struct ksm_work {
  * @slot: its mm; a reference
  * @address: its page
  * @key: what its key should be, for the match with @peer
- * @peer: a page that seems to be equal; a reference. NULL: the item is no longer alone with its sample
+ * @peer: a page that seems to be equal; a reference. NULL: the item is no longer alone with its
+ *	sample
  */
 struct ksm_revisit {
 	struct ksm_slot *slot;
@@ -167,7 +168,8 @@ struct ksm_batch {
  * @nr_promotes: length of @promote
  * @promote: pages to promote, all of the mm of a revisit
  * @nr_promoted: length of @promoted
- * @promoted: pages that became KSM pages, to see whether anybody came to share them; slots referenced
+ * @promoted: pages that became KSM pages, to see whether anybody came to share them; slots
+ *	referenced
  * @nr_revisits: length of @revisit
  * @revisit: items to look at
  * @window: the pages in hand
@@ -210,7 +212,8 @@ enum ksm_visit {
 	KSM_VISIT_RESTLESS,
 };
 
-enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, struct page *page);
+enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+			 struct page *page);
 void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
 		      struct page *peer);
 
@@ -222,6 +225,7 @@ void ksm_note_promoted(struct ksm_scan *scan, struct ksm_span *span, unsigned in
 bool ksm_vma_scannable(struct vm_area_struct *vma);
 bool ksm_page_mergeable(struct page *page, bool dirty);
 bool ksm_page_pinned(struct page *page);
-void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr);
+void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
+	       unsigned int nr);
 
 #endif /* _MM_KSM_SCAN_H */

@@ -2,15 +2,16 @@
 /*
  * Work off what the visits of a chunk found. Engine layer.
  *
- * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one that
- * was hit is compared with the page that hit it and, if equal, promoted. Then, when no page is held any
- * more, all pages for which there should now be a KSM page are attached, mm by mm. At last, a page
- * that was promoted but found nobody to share it is broken again.
+ * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one
+ * that was hit is compared with the page that hit it and, if equal, promoted. Then, when no page
+ * is held any more, all pages for which there should now be a KSM page are attached, mm by mm. At
+ * last, a page that was promoted but found nobody to share it is broken again.
  *
  * Locking: called without locks below scan_sem; takes mmap_lock for read by trylock, one at a time.
- * Lifetime: see candidate.c; all references are dropped here. Failure: an mm that is busy is left to the
- * next pass; a page that can't be merged goes in the tree with an age, so that others find it, and is
- * tried again every 2nd, 4th, 8th pass. Tests: merge, pin and yield tests in tools/testing/selftests/vm/.
+ * Lifetime: see candidate.c; all references are dropped here. Failure: an mm that is busy is left
+ * to the next pass; a page that can't be merged goes in the tree with an age, so that others find
+ * it, and is tried again every 2nd, 4th, 8th pass. Tests: merge, pin and yield tests in
+ * tools/testing/selftests/vm/.
  */
 #include <linux/pagewalk.h>
 #include <linux/sort.h>
@@ -25,12 +26,14 @@ static void ksm_age(struct ksm_span *span, unsigned int pos)
 	span->period = 1;
 }
 
-/* Compare the page of an item in the tree with the one that hit it, and if equal have it promoted. */
-static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit, struct ksm_span *span,
-			      unsigned int pos, struct page *page)
+/*
+ * Compare the page of an item in the tree with the one that hit it, and if equal have it promoted.
+ */
+static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit,
+			      struct ksm_span *span, unsigned int pos, struct page *page)
 {
-	if (page == revisit->peer || ksm_page_pinned(revisit->peer) || PageHWPoison(revisit->peer) ||
-	    !pages_identical(page, revisit->peer)) {
+	if (page == revisit->peer || ksm_page_pinned(revisit->peer) ||
+	    PageHWPoison(revisit->peer) || !pages_identical(page, revisit->peer)) {
 		ksm_age(span, pos);
 		return;
 	}
@@ -77,10 +80,11 @@ static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
 }
 
 /*
- * Where it failed, keep the page findable, and have it tried again. One whose sample alone spoke for the
- * match is looked at once more, by its full digest.
+ * Where it failed, keep the page findable, and have it tried again. One whose sample alone spoke
+ * for the match is looked at once more, by its full digest.
  */
-static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot, const struct ksm_work *work)
+static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
+			     const struct ksm_work *work)
 {
 	struct ksm_span *span;
 	unsigned int pos;
@@ -93,7 +97,8 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot, const
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN) {
 		if (ksm_key_full(ksm_item_key(span, pos))) {
 			ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
-		} else if (work->outcome == KSM_OUTCOME_DIFFERS && !test_and_set_bit(pos, &span->crowded)) {
+		} else if (work->outcome == KSM_OUTCOME_DIFFERS &&
+			   !test_and_set_bit(pos, &span->crowded)) {
 			ksm_want_revisit(scan, span, pos, 0, NULL);
 			return;
 		}
@@ -192,14 +197,16 @@ static int ksm_revisit_cmp(const void *a, const void *b)
 {
 	const struct ksm_revisit *x = a, *y = b;
 
-	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot, y->address);
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
+			     y->address);
 }
 
 static int ksm_work_cmp(const void *a, const void *b)
 {
 	const struct ksm_work *x = a, *y = b;
 
-	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot, y->address);
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
+			     y->address);
 }
 
 static void ksm_settle_all_revisits(struct ksm_scan *scan)

@@ -2,11 +2,12 @@
 /*
  * Registered mms and their spans. State layer.
  *
- * Locking: slot_lock for registration and ownership; spans belong to the owner of the slot, who also
- * holds the mm's mmap_lock unless the mm exits. Claiming never waits.
- * Lifetime: a slot lives from the first madvise or prctl of an mm to the mm's exit. It holds mm_count,
- * never mm_users. An exiting mm tears its slot down itself, or leaves it to the owner, who is at work
- * and soon releases it; so nothing lingers while ksmd sleeps, and exit never waits for a pass.
+ * Locking: slot_lock for registration and ownership; spans belong to the owner of the slot, who
+ * also holds the mm's mmap_lock unless the mm exits. Claiming never waits.
+ * Lifetime: a slot lives from the first madvise or prctl of an mm to the mm's exit. It holds
+ * mm_count, never mm_users. An exiting mm tears its slot down itself, or leaves it to the owner,
+ * who is at work and soon releases it; so nothing lingers while ksmd sleeps, and exit never waits
+ * for a pass.
  * Failure: no memory for a slot: -ENOMEM; for a span: its pages are not tracked in this pass.
  * Tests: exit and stress tests in tools/testing/selftests/vm/.
  */
@@ -37,7 +38,8 @@ int __init ksm_slot_init(void)
 	if (!ksm_slot_cache)
 		return -ENOMEM;
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		ksm_span_caches[i] = kmem_cache_create(names[i], ksm_span_size(4U << i), 16, 0, NULL);
+		ksm_span_caches[i] =
+			kmem_cache_create(names[i], ksm_span_size(4U << i), 16, 0, NULL);
 		if (!ksm_span_caches[i])
 			return -ENOMEM;
 	}
@@ -69,9 +71,11 @@ void ksm_item_to(struct ksm_span *span, unsigned int pos, enum ksm_item_state to
 
 	ksm_item_move(&span->slot->domain->stats, span, pos, to);
 	if ((from == KSM_ITEM_NONE) != (to == KSM_ITEM_NONE))
-		WRITE_ONCE(mm->ksm_rmap_items, mm->ksm_rmap_items + (from == KSM_ITEM_NONE ? 1 : -1));
+		WRITE_ONCE(mm->ksm_rmap_items,
+			   mm->ksm_rmap_items + (from == KSM_ITEM_NONE ? 1 : -1));
 	if ((from == KSM_ITEM_MERGED) != (to == KSM_ITEM_MERGED))
-		WRITE_ONCE(mm->ksm_merging_pages, mm->ksm_merging_pages + (to == KSM_ITEM_MERGED ? 1 : -1));
+		WRITE_ONCE(mm->ksm_merging_pages,
+			   mm->ksm_merging_pages + (to == KSM_ITEM_MERGED ? 1 : -1));
 }
 
 static void ksm_span_free(struct ksm_span *span)
@@ -113,16 +117,18 @@ struct ksm_span *ksm_span_lookup(struct ksm_slot *slot, unsigned long vpn, unsig
  * @block: number of the block
  * @wanted: the pages; none of them is covered yet
  *
- * Only the gap between two existing spans that holds the first wanted page is served: call again for
- * the rest.
+ * Only the gap between two existing spans that holds the first wanted page is served: call again
+ * for the rest.
  *
  * Context: mmap_lock held; allocates, may sleep.
  * Return: the new span, or NULL for lack of memory.
  */
-struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma, unsigned long block, u16 wanted)
+struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma,
+			      unsigned long block, u16 wanted)
 {
 	const unsigned long base = block << KSM_BLOCK_SHIFT;
-	const unsigned long vma_first = vma->vm_start >> PAGE_SHIFT, vma_end = vma->vm_end >> PAGE_SHIFT;
+	const unsigned long vma_first = vma->vm_start >> PAGE_SHIFT,
+			    vma_end = vma->vm_end >> PAGE_SHIFT;
 	unsigned int low = max(vma_first, base) - base;
 	unsigned int high = min(vma_end, base + KSM_BLOCK_PAGES) - base;
 	struct ksm_span *head = xa_load(&slot->spans, block), *prev = NULL, *span;
@@ -231,7 +237,8 @@ int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned lo
 	unsigned long block;
 	int err = 0;
 
-	xa_for_each_range(&slot->spans, block, head, first >> KSM_BLOCK_SHIFT, last >> KSM_BLOCK_SHIFT) {
+	xa_for_each_range(&slot->spans, block, head, first >> KSM_BLOCK_SHIFT,
+			  last >> KSM_BLOCK_SHIFT) {
 		const unsigned long base = block << KSM_BLOCK_SHIFT;
 		u16 cover = U16_MAX;
 
@@ -351,8 +358,8 @@ static void ksm_slot_teardown(struct ksm_slot *slot)
  * @domain: where it is registered, if at all
  * @mm: without users, or never used by anybody
  *
- * An owner may be inside the mm, even about to break COW: it has to leave before the page tables go. It
- * holds mmap_lock for read, for one hold at most.
+ * An owner may be inside the mm, even about to break COW: it has to leave before the page tables
+ * go. It holds mmap_lock for read, for one hold at most.
  *
  * Context: may sleep; mmap_lock is not held by the caller.
  */

@@ -21,7 +21,8 @@
  * @cursor: address at which the pass goes on
  * @nr_spans: number of spans
  * @nr_met: how many of them the current pass has met
- * @spans: first span of each block, by block number. Changed by the owner under mmap_lock, by holders
+ * @spans: first span of each block, by block number. Changed by the owner under mmap_lock, by
+ *	holders
  *	of mmap_lock for write, and by the owner of an exiting mm
  */
 struct ksm_slot {
@@ -59,7 +60,8 @@ void ksm_slot_get(struct ksm_slot *slot);
 void ksm_slot_put(struct ksm_slot *slot);
 
 struct ksm_span *ksm_span_lookup(struct ksm_slot *slot, unsigned long vpn, unsigned int *pos);
-struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma, unsigned long block, u16 wanted);
+struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma,
+			      unsigned long block, u16 wanted);
 int ksm_span_clear(struct ksm_span *span, u16 cover, bool wait);
 int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned long end, bool wait);
 void ksm_slot_sweep(struct ksm_slot *slot, u32 pass);

@@ -3,8 +3,9 @@
  * Back-off by span. Policy layer, pure: no locks of its own, cannot fail.
  *
  * A span in which nothing changed is visited every 2nd, 4th, then 7th pass. Not every 8th: a change
- * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. The items of
- * a span that is not due stay in the tree, so a page that changes meanwhile elsewhere still meets them.
+ * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. The
+ * items of a span that is not due stay in the tree, so a page that changes meanwhile elsewhere
+ * still meets them.
  * Tests: tools/testing/ksm/smart_scan_test.c.
  */
 #include "smart_scan.h"

@@ -2,9 +2,9 @@
 /*
  * Spans: layout and the state of their items. State layer, pure.
  *
- * Locking: the owner of the slot changes its spans; see span.h for the one exception. Lifetime: slot.c
- * allocates and frees; a span is freed when none of its items is in a tree or on a list. Nothing here
- * allocates or fails. Tests: tools/testing/ksm/span_test.c.
+ * Locking: the owner of the slot changes its spans; see span.h for the one exception. Lifetime:
+ * slot.c allocates and frees; a span is freed when none of its items is in a tree or on a list.
+ * Nothing here allocates or fails. Tests: tools/testing/ksm/span_test.c.
  */
 #include "span.h"
 
@@ -31,8 +31,8 @@ size_t ksm_span_size(unsigned int nr)
  * @first: first page in the block
  * @nr: number of pages
  */
-void ksm_span_init(struct ksm_span *span, struct ksm_slot *slot, unsigned long block, unsigned int first,
-		   unsigned int nr)
+void ksm_span_init(struct ksm_span *span, struct ksm_slot *slot, unsigned long block,
+		   unsigned int first, unsigned int nr)
 {
 	unsigned int pos;
 
@@ -69,7 +69,8 @@ u16 ksm_span_cover(const struct ksm_span *span)
  *
  * Return: whether anything is wanted.
  */
-bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int *first, unsigned int *nr)
+bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int *first,
+		  unsigned int *nr)
 {
 	unsigned int begin, end, size;
 
@@ -94,7 +95,8 @@ bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int 
  *
  * Context: the owner of the slot; to and from UNSTABLE also under the bucket lock.
  */
-void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int pos, enum ksm_item_state to)
+void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int pos,
+		   enum ksm_item_state to)
 {
 	const u16 bit = 1U << pos;
 

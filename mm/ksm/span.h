@@ -2,9 +2,9 @@
 /*
  * Spans: what is remembered of up to 16 consecutive virtual pages of one mm. State layer, pure.
  *
- * A block is an aligned run of KSM_BLOCK_PAGES pages. Its spans form a short list, ascending and without
- * overlap; each covers as much of the block as was worth covering when it was made (4, 8 or 16 pages,
- * clipped to a VMA), so that a lone page does not pay for fifteen others.
+ * A block is an aligned run of KSM_BLOCK_PAGES pages. Its spans form a short list, ascending and
+ * without overlap; each covers as much of the block as was worth covering when it was made (4, 8
+ * or 16 pages, clipped to a VMA), so that a lone page does not pay for fifteen others.
  *
  *	           first visit             equal twice
  *	  NONE ------------------> SEEN ----------------> UNSTABLE
@@ -52,7 +52,8 @@ struct ksm_link {
  * @leaf: while SEEN (the key only) or UNSTABLE
  * @link: while MERGED
  *
- * The last word's lowest KSM_KEY_POS_BITS bits are the item's position in its span, whatever the state.
+ * The last word's lowest KSM_KEY_POS_BITS bits are the item's position in its span, whatever the
+ * state.
  */
 struct ksm_item {
 	union {
@@ -119,7 +120,8 @@ static inline u64 ksm_item_key(const struct ksm_span *span, unsigned int pos)
 
 static inline struct ksm_stable *ksm_item_stable(const struct ksm_span *span, unsigned int pos)
 {
-	return (struct ksm_stable *)(unsigned long)(span->items[pos].link.stable & ~KSM_KEY_POS_MASK);
+	return (struct ksm_stable *)(unsigned long)(span->items[pos].link.stable &
+						    ~KSM_KEY_POS_MASK);
 }
 
 static inline unsigned int ksm_item_pos(const struct ksm_item *item)
@@ -154,11 +156,13 @@ static inline unsigned int ksm_item_age(const struct ksm_span *span, unsigned in
 }
 
 size_t ksm_span_size(unsigned int nr);
-void ksm_span_init(struct ksm_span *span, struct ksm_slot *slot, unsigned long block, unsigned int first,
-		   unsigned int nr);
-bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int *first, unsigned int *nr);
+void ksm_span_init(struct ksm_span *span, struct ksm_slot *slot, unsigned long block,
+		   unsigned int first, unsigned int nr);
+bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int *first,
+		  unsigned int *nr);
 u16 ksm_span_cover(const struct ksm_span *span);
-void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int pos, enum ksm_item_state to);
+void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int pos,
+		   enum ksm_item_state to);
 void ksm_item_set_key(struct ksm_span *span, unsigned int pos, u64 key);
 void ksm_item_set_age(struct ksm_span *span, unsigned int pos, unsigned int age);
 

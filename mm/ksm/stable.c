@@ -2,12 +2,13 @@
 /*
  * Stable nodes, their trees, and the items linked to them. Index layer.
  *
- * Locking: trees, chains and places under the bucket lock; the items of a live node, its pfn and the
- * folio's pointer to it under the folio lock; the items of a stale node under the bucket lock. anon_vma
- * references are dropped under none of the spinlocks.
- * Lifetime: see struct ksm_stable. The pfn of a node that was found stale is set to KSM_PFN_NONE, so
- * that nobody looks at a struct page which may have gone with its memory block.
- * Failure: no memory for an orphan record: reclaim can't find that mapping until the next pass met it.
+ * Locking: trees, chains and places under the bucket lock; the items of a live node, its pfn and
+ * the folio's pointer to it under the folio lock; the items of a stale node under the bucket
+ * lock. anon_vma references are dropped under none of the spinlocks.
+ * Lifetime: see struct ksm_stable. The pfn of a node that was found stale is set to KSM_PFN_NONE,
+ * so that nobody looks at a struct page which may have gone with its memory block.
+ * Failure: no memory for an orphan record: reclaim can't find that mapping until the next pass
+ * met it.
  * Tests: tools/testing/selftests/vm/ (merge, unmerge, swap, exit), the validator.
  */
 #include <linux/memremap.h>
@@ -67,7 +68,8 @@ void ksm_stable_free(struct ksm_stable *stable)
 {
 	VM_WARN_ON_ONCE(stable->nr_items || stable->place != KSM_STABLE_LOOSE);
 	VM_WARN_ON_ONCE(!hlist_empty(&stable->orphans) || !list_empty(&stable->idle));
-	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA, -(long)kmem_cache_size(ksm_stable_cache));
+	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
+		     -(long)kmem_cache_size(ksm_stable_cache));
 	kmem_cache_free(ksm_stable_cache, stable);
 }
 
@@ -80,7 +82,8 @@ void ksm_stable_free(struct ksm_stable *stable)
  */
 bool ksm_stable_owns(const struct ksm_stable *stable, const struct folio *folio)
 {
-	return (unsigned long)READ_ONCE(folio->mapping) == ((unsigned long)stable | PAGE_MAPPING_KSM);
+	return (unsigned long)READ_ONCE(folio->mapping) ==
+	       ((unsigned long)stable | PAGE_MAPPING_KSM);
 }
 
 /**
@@ -113,7 +116,7 @@ static enum ksm_keyhole __ksm_stable_peek(struct ksm_stable *stable, struct foli
 				}
 				folio_put(folio);
 			} else if (folio_test_swapcache(folio)) {
-				return KSM_KEYHOLE_BUSY;	/* frozen; otherwise it is being freed */
+				return KSM_KEYHOLE_BUSY; /* frozen; otherwise it is being freed */
 			}
 		}
 		smp_rmb();	/* pairs with folio_migrate_ksm() */
@@ -123,9 +126,10 @@ static enum ksm_keyhole __ksm_stable_peek(struct ksm_stable *stable, struct foli
 }
 
 /*
- * Look from a node to its folio, without a lock. Migration writes the new pfn before it takes the node
- * away from the old folio, see folio_migrate_ksm(); so whoever misses the node there sees the new pfn.
- * Hot-remove waits for readers before the struct pages vanish, see ksm_stable_drop_range().
+ * Look from a node to its folio, without a lock. Migration writes the new pfn before it takes the
+ * node away from the old folio, see folio_migrate_ksm(); so whoever misses the node there sees
+ * the new pfn. Hot-remove waits for readers before the struct pages vanish, see
+ * ksm_stable_drop_range().
  */
 static enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio)
 {
@@ -182,7 +186,8 @@ static struct ksm_stable *ksm_stable_find_head(struct ksm_bucket *bucket, u64 ke
 	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->stable, key);
 
 	lockdep_assert_held(&bucket->lock);
-	return leaf && ksm_leaf_key(leaf) == key ? container_of(leaf, struct ksm_stable, leaf) : NULL;
+	return leaf && ksm_leaf_key(leaf) == key ? container_of(leaf, struct ksm_stable, leaf) :
+						   NULL;
 }
 
 static void __ksm_stable_insert(struct ksm_bucket *bucket, struct ksm_stable *stable)
@@ -282,7 +287,8 @@ void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio, u64
  */
 bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr)
 {
-	return READ_ONCE(stable->nr_items) + nr <= READ_ONCE(stable->domain->knobs.max_page_sharing);
+	return READ_ONCE(stable->nr_items) + nr <=
+	       READ_ONCE(stable->domain->knobs.max_page_sharing);
 }
 
 static enum ksm_match ksm_stable_try(struct ksm_bucket *bucket, struct ksm_stable *stable,
@@ -418,12 +424,14 @@ static void ksm_stable_free_orphans(struct ksm_stable *stable)
 	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
 		hlist_del(&orphan->node);
 		put_anon_vma(orphan->anon_vma);
-		ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA, -(long)kmem_cache_size(ksm_orphan_cache));
+		ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
+			     -(long)kmem_cache_size(ksm_orphan_cache));
 		kmem_cache_free(ksm_orphan_cache, orphan);
 	}
 }
 
-static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma, unsigned long pgoff)
+static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
+				  unsigned long pgoff)
 {
 	struct ksm_orphan *orphan;
 
@@ -449,8 +457,8 @@ static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *an
  * @anon_vma: finds the mapping's VMA; gets a reference
  * @pgoff: where in it
  *
- * Context: folio lock held (or the node is not yet known to anybody), owner of the slot; PTE lock may be
- * held. The span's other merged items have the same pgoff less page number.
+ * Context: folio lock held (or the node is not yet known to anybody), owner of the slot; PTE lock
+ * may be held. The span's other merged items have the same pgoff less page number.
  */
 void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 		   struct anon_vma *anon_vma, unsigned long pgoff)
@@ -472,7 +480,8 @@ void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *s
 		ksm_stable_set_idle(stable, false);
 }
 
-static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable)
+static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int pos,
+					  struct ksm_stable *stable)
 {
 	struct ksm_link *link = &span->items[pos].link;
 	struct anon_vma *anon_vma = link->anon_vma;
@@ -488,7 +497,8 @@ static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int po
 }
 
 /* Has an anon_vma VMAs of other mms? They may map the page without an item. */
-static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff, struct mm_struct *mm)
+static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff,
+				struct mm_struct *mm)
 {
 	struct anon_vma_chain *avc;
 	bool forked = false;
@@ -518,7 +528,8 @@ static void ksm_item_unlink_live(struct ksm_span *span, unsigned int pos, struct
 	put_anon_vma(anon_vma);
 }
 
-static void ksm_item_unlink_stale(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable)
+static void ksm_item_unlink_stale(struct ksm_span *span, unsigned int pos,
+				  struct ksm_stable *stable)
 {
 	struct ksm_bucket *bucket = ksm_forest_bucket(&stable->domain->forest, stable->leaf.key);
 	struct anon_vma *anon_vma;
@@ -662,7 +673,8 @@ unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr)
 	lockdep_assert_held(&domain->scan_sem);
 	spin_lock(&domain->idle_lock);
 	while (nr-- && !list_empty(&domain->idle)) {
-		struct ksm_stable *stable = list_first_entry(&domain->idle, struct ksm_stable, idle);
+		struct ksm_stable *stable =
+			list_first_entry(&domain->idle, struct ksm_stable, idle);
 
 		list_del_init(&stable->idle);
 		spin_unlock(&domain->idle_lock);
@@ -682,7 +694,8 @@ unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr)
 	return freed;
 }
 
-static void ksm_bucket_drop_range(struct ksm_bucket *bucket, unsigned long start_pfn, unsigned long end_pfn)
+static void ksm_bucket_drop_range(struct ksm_bucket *bucket, unsigned long start_pfn,
+				  unsigned long end_pfn)
 {
 	struct ksm_stable *head, *dup, *next;
 	struct ksm_leaf *leaf, *following;
@@ -705,12 +718,13 @@ static void ksm_bucket_drop_range(struct ksm_bucket *bucket, unsigned long start
  * @start_pfn: first page
  * @end_pfn: page behind the last
  *
- * Their folios are free, so the nodes are stale; but their struct pages are about to vanish, so this
- * looks at the nodes only. Their items leave when they are visited.
+ * Their folios are free, so the nodes are stale; but their struct pages are about to vanish, so
+ * this looks at the nodes only. Their items leave when they are visited.
  *
  * Context: scan_sem held for write. May sleep.
  */
-void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn, unsigned long end_pfn)
+void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn,
+			   unsigned long end_pfn)
 {
 	unsigned long i;
 

@@ -19,9 +19,9 @@
  * @idle: in ksm_domain.idle while there are no items
  *
  * The node holds no reference to the folio; the folio's mapping points to the node (with both
- * PAGE_MAPPING_KSM bits), and only as long as it does is the node live. Once it does not, the node is
- * stale for ever. It is freed when stale and without items, or under the folio lock when the folio has
- * neither mappings nor items, after its mapping was set to PAGE_MAPPING_KSM alone.
+ * PAGE_MAPPING_KSM bits), and only as long as it does is the node live. Once it does not, the
+ * node is stale for ever. It is freed when stale and without items, or under the folio lock when
+ * the folio has neither mappings nor items, after its mapping was set to PAGE_MAPPING_KSM alone.
  */
 struct ksm_stable {
 	struct ksm_leaf leaf;
@@ -97,6 +97,7 @@ void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *s
 		   struct anon_vma *anon_vma, unsigned long pgoff);
 int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait);
 unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr);
-void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn, unsigned long end_pfn);
+void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn,
+			   unsigned long end_pfn);
 
 #endif /* _MM_KSM_STABLE_H */

@@ -2,8 +2,8 @@
 /*
  * Counters of a domain. Policy layer, pure.
  *
- * The first ones count items by state, so they have the numbers of enum ksm_item_state; the rest stand
- * for themselves. What sysfs shows is computed from them in sysfs.c.
+ * The first ones count items by state, so they have the numbers of enum ksm_item_state; the rest
+ * stand for themselves. What sysfs shows is computed from them in sysfs.c.
  */
 #ifndef _MM_KSM_STATS_H
 #define _MM_KSM_STATS_H

@@ -43,7 +43,8 @@ static ssize_t ksm_show_uint(struct kobject *kobj, struct kobj_attribute *kattr,
 	return sysfs_emit(buf, "%u\n", READ_ONCE(*(unsigned int *)ksm_attr_setting(kattr)));
 }
 
-static ssize_t ksm_store_uint(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf, size_t count)
+static ssize_t ksm_store_uint(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf,
+			      size_t count)
 {
 	unsigned int value;
 
@@ -59,7 +60,8 @@ static ssize_t ksm_show_bool(struct kobject *kobj, struct kobj_attribute *kattr,
 	return sysfs_emit(buf, "%d\n", READ_ONCE(*(bool *)ksm_attr_setting(kattr)));
 }
 
-static ssize_t ksm_store_bool(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf, size_t count)
+static ssize_t ksm_store_bool(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf,
+			      size_t count)
 {
 	bool value;
 
@@ -102,7 +104,8 @@ static int ksm_set_run(struct ksm_domain *domain, unsigned int run)
 	return err;
 }
 
-static ssize_t ksm_store_run(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf, size_t count)
+static ssize_t ksm_store_run(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf,
+			     size_t count)
 {
 	unsigned int run;
 	int err;
@@ -128,8 +131,8 @@ static int ksm_set_max_page_sharing(struct ksm_domain *domain, unsigned int valu
 	return err;
 }
 
-static ssize_t ksm_store_max_page_sharing(struct kobject *kobj, struct kobj_attribute *kattr, const char *buf,
-					  size_t count)
+static ssize_t ksm_store_max_page_sharing(struct kobject *kobj, struct kobj_attribute *kattr,
+					  const char *buf, size_t count)
 {
 	int value, err;
 

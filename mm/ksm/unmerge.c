@@ -2,14 +2,14 @@
 /*
  * Unmerging: give every sharer a page of its own again. Page table layer.
  *
- * The page tables are searched for KSM pages, also under migration entries, and for zero pages that KSM
- * placed; what is found is broken by an unshare fault, and searched again until nothing is left. Then
- * the items of the range go.
+ * The page tables are searched for KSM pages, also under migration entries, and for zero pages
+ * that KSM placed; what is found is broken by an unshare fault, and searched again until nothing
+ * is left. Then the items of the range go.
  *
- * Locking: mmap_lock, for read with the slot owned, or for write. Lifetime: nothing is held between a
- * search and its faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS on a signal; what was
- * broken till then stays so, and calling again goes on. A page that can't be had any more (SIGBUS, an mm
- * that the OOM reaper took) is as good as unmerged.
+ * Locking: mmap_lock, for read with the slot owned, or for write. Lifetime: nothing is held
+ * between a search and its faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS
+ * on a signal; what was broken till then stays so, and calling again goes on. A page that can't
+ * be had any more (SIGBUS, an mm that the OOM reaper took) is as good as unmerged.
  * Tests: unmerge tests in tools/testing/selftests/vm/, ksm_torture.
  */
 #include <linux/mmu_context.h>
@@ -55,7 +55,8 @@ static bool ksm_pte_is_merged(struct vm_area_struct *vma, unsigned long address,
 	return page && folio_test_ksm(page_folio(page));
 }
 
-static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long end, struct mm_walk *walk)
+static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
+				struct mm_walk *walk)
 {
 	struct ksm_break *found = walk->private;
 	pte_t *first, *ptep;
@@ -118,7 +119,8 @@ int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned lo
 			err = ksm_break_signal(mm);
 			if (err)
 				return err;
-			fault = handle_mm_fault(vma, found.address[i], FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+			fault = handle_mm_fault(vma, found.address[i],
+						FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 			if (fault & VM_FAULT_OOM)
 				return -ENOMEM;
 			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON)) {
@@ -151,7 +153,8 @@ static struct ksm_slot *ksm_mm_slot(struct mm_struct *mm)
  * @start: first address
  * @end: end address
  *
- * Context: mmap_lock held for write, so nobody else looks at the mm's spans; sleeps, may be interrupted.
+ * Context: mmap_lock held for write, so nobody else looks at the mm's spans; sleeps, may be
+ * interrupted.
  * Return: 0, -ENOMEM, or -ERESTARTSYS.
  */
 int ksm_unmerge_vma(struct vm_area_struct *vma, unsigned long start, unsigned long end)

@@ -2,13 +2,14 @@
 /*
  * The unstable tree. Index layer.
  *
- * It persists over passes: a key is fixed when an item is inserted, so the order can't break, whatever
- * happens to the page. Its items pin nothing and promise nothing; they are validated when the scan visits
- * them or another page hits them.
+ * It persists over passes: a key is fixed when an item is inserted, so the order can't break,
+ * whatever happens to the page. Its items pin nothing and promise nothing; they are validated
+ * when the scan visits them or another page hits them.
  *
- * Locking: bucket lock; functions with two underscores want it held. An item is inserted and erased by the
- * owner of its slot, and may be looked at by others while in the tree. Lifetime: a span's items leave the
- * tree before the span is freed, and a slot's spans before the slot. Nothing allocates or fails.
+ * Locking: bucket lock; functions with two underscores want it held. An item is inserted and
+ * erased by the owner of its slot, and may be looked at by others while in the tree. Lifetime: a
+ * span's items leave the tree before the span is freed, and a slot's spans before the slot.
+ * Nothing allocates or fails.
  * Tests: tools/testing/ksm/forest_test.c, tools/testing/selftests/vm/ (merge), the validator.
  */
 #include "unstable.h"
@@ -28,7 +29,8 @@ static struct ksm_item *ksm_leaf_item(struct ksm_leaf *leaf)
  *
  * Context: bucket lock held, owner of the slot.
  */
-void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos, u64 key)
+void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos,
+			   u64 key)
 {
 	lockdep_assert_held(&bucket->lock);
 	ksm_item_set_key(span, pos, key);
@@ -134,7 +136,8 @@ struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigne
 	unsigned int nr = 0;
 
 	lockdep_assert_held(&bucket->lock);
-	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS_TRIED; leaf = ksm_leaf_next(leaf))
+	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS_TRIED;
+	     leaf = ksm_leaf_next(leaf))
 		peers[nr++] = leaf;
 	return nr ? ksm_leaf_item(peers[turn % nr]) : NULL;
 }

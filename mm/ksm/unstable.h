@@ -7,7 +7,8 @@
 
 #define KSM_PEERS_TRIED	4
 
-void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos, u64 key);
+void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos,
+			   u64 key);
 void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key);
 void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_state to);
 bool __ksm_sample_known(struct ksm_bucket *bucket, u32 sample);

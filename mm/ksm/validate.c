@@ -2,12 +2,13 @@
 /*
  * The validator: do trees, lists, counters and page tables agree? Debug kernels only. Front layer.
  *
- * Writing to debugfs ksm/validate checks everything at a moment when no scanner runs, and fails with
- * -EUCLEAN after a message for each disagreement. What a write, an unmap or an exit leaves behind until the
- * next pass (an item whose page has gone) is no disagreement.
+ * Writing to debugfs ksm/validate checks everything at a moment when no scanner runs, and fails
+ * with -EUCLEAN after a message for each disagreement. What a write, an unmap or an exit leaves
+ * behind until the next pass (an item whose page has gone) is no disagreement.
  *
- * Locking: scan_sem for write, so no scanner and no knob; slots are claimed one at a time, with mmap_lock for
- * read; folio locks by trylock, what is busy is not checked. Lifetime: nothing is kept. Failure: -EUCLEAN.
+ * Locking: scan_sem for write, so no scanner and no knob; slots are claimed one at a time, with
+ * mmap_lock for read; folio locks by trylock, what is busy is not checked. Lifetime: nothing is
+ * kept. Failure: -EUCLEAN.
  * Tests: all tests call it; the mutants show that it finds what it should.
  */
 #include <linux/debugfs.h>
@@ -68,7 +69,8 @@ static void ksm_check_merged(struct ksm_check *check, struct ksm_span *span, uns
 		return;
 	hlist_for_each_entry(link, &stable->items, node)
 		found |= link == own;
-	ksm_check(check, found, "merged item %lx is not on its node's list", ksm_item_address(span, pos));
+	ksm_check(check, found, "merged item %lx is not on its node's list",
+		  ksm_item_address(span, pos));
 	folio_unlock(folio);
 	folio_put(folio);
 }
@@ -77,7 +79,8 @@ static void ksm_check_span(struct ksm_check *check, struct ksm_span *span, unsig
 {
 	unsigned int pos;
 
-	ksm_check(check, span->slot == check->slot && span->block == block, "span of block %lx is lost", block);
+	ksm_check(check, span->slot == check->slot && span->block == block,
+		  "span of block %lx is lost", block);
 	ksm_check(check, !(span->seen & span->unstable) && !(span->seen & span->merged) &&
 		  !(span->unstable & span->merged), "states of block %lx overlap", block);
 	ksm_check(check, !span->next || span->next->first >= span->first + span->nr,
@@ -90,8 +93,10 @@ static void ksm_check_span(struct ksm_check *check, struct ksm_span *span, unsig
 		check->mm_merged += state == KSM_ITEM_MERGED;
 		ksm_check(check, state == KSM_ITEM_NONE || ksm_item_pos(&span->items[pos]) == pos,
 			  "item %lx lost its position", ksm_item_address(span, pos));
-		ksm_check(check, state != KSM_ITEM_UNSTABLE || !ksm_key_full(ksm_item_key(span, pos)) ||
-			  test_bit(pos, &span->crowded), "item %lx has a full digest but is not crowded",
+		ksm_check(check,
+			  state != KSM_ITEM_UNSTABLE || !ksm_key_full(ksm_item_key(span, pos)) ||
+				  test_bit(pos, &span->crowded),
+			  "item %lx has a full digest but is not crowded",
 			  ksm_item_address(span, pos));
 		if (state == KSM_ITEM_MERGED)
 			ksm_check_merged(check, span, pos);
@@ -111,14 +116,16 @@ static void ksm_check_spans(struct ksm_check *check)
 			ksm_check_span(check, span, block);
 		cond_resched();
 	}
-	ksm_check(check, nr == check->slot->nr_spans, "slot has %lu spans, counts %lu", nr, check->slot->nr_spans);
+	ksm_check(check, nr == check->slot->nr_spans, "slot has %lu spans, counts %lu", nr,
+		  check->slot->nr_spans);
 	ksm_check(check, check->mm_items == mm->ksm_rmap_items, "mm has %lu items, counts %lu",
 		  check->mm_items, mm->ksm_rmap_items);
-	ksm_check(check, check->mm_merged == mm->ksm_merging_pages, "mm has %lu merged items, counts %lu",
-		  check->mm_merged, mm->ksm_merging_pages);
+	ksm_check(check, check->mm_merged == mm->ksm_merging_pages,
+		  "mm has %lu merged items, counts %lu", check->mm_merged, mm->ksm_merging_pages);
 }
 
-static bool ksm_anon_vma_has(struct anon_vma *anon_vma, unsigned long pgoff, struct vm_area_struct *vma)
+static bool ksm_anon_vma_has(struct anon_vma *anon_vma, unsigned long pgoff,
+			     struct vm_area_struct *vma)
 {
 	struct anon_vma_chain *avc;
 
@@ -136,7 +143,8 @@ static bool ksm_anon_vma_has(struct anon_vma *anon_vma, unsigned long pgoff, str
 }
 
 /* Does rmap find the mapping of a KSM page at @addr? */
-static bool ksm_rmap_finds(struct ksm_stable *stable, struct vm_area_struct *vma, unsigned long addr)
+static bool ksm_rmap_finds(struct ksm_stable *stable, struct vm_area_struct *vma,
+			   unsigned long addr)
 {
 	unsigned long pgoff = linear_page_index(vma, addr);
 	struct ksm_orphan *orphan;
@@ -156,7 +164,8 @@ static bool ksm_rmap_finds(struct ksm_stable *stable, struct vm_area_struct *vma
 	return false;
 }
 
-static void ksm_check_pte(struct ksm_check *check, struct vm_area_struct *vma, unsigned long addr, pte_t pte)
+static void ksm_check_pte(struct ksm_check *check, struct vm_area_struct *vma, unsigned long addr,
+			  pte_t pte)
 {
 	struct page *page = pte_present(pte) ? vm_normal_page(vma, addr, pte) : NULL;
 	struct ksm_stable *stable;
@@ -173,10 +182,13 @@ static void ksm_check_pte(struct ksm_check *check, struct vm_area_struct *vma, u
 		return;
 	stable = ksm_folio_stable(folio);
 	if (stable) {
-		ksm_check(check, stable->pfn == folio_pfn(folio), "node of the page at %lx has another pfn", addr);
+		ksm_check(check, stable->pfn == folio_pfn(folio),
+			  "node of the page at %lx has another pfn", addr);
 		span = ksm_span_lookup(check->slot, addr >> PAGE_SHIFT, &pos);
-		if (span && ksm_item_state(span, pos) == KSM_ITEM_MERGED && ksm_item_stable(span, pos) == stable)
-			ksm_check(check, ksm_rmap_finds(stable, vma, addr), "rmap misses the KSM page at %lx", addr);
+		if (span && ksm_item_state(span, pos) == KSM_ITEM_MERGED &&
+		    ksm_item_stable(span, pos) == stable)
+			ksm_check(check, ksm_rmap_finds(stable, vma, addr),
+				  "rmap misses the KSM page at %lx", addr);
 	}
 	folio_unlock(folio);
 }
@@ -231,16 +243,19 @@ static void ksm_check_node(struct ksm_check *check, struct ksm_bucket *bucket,
 	folio = ksm_stable_trylock(stable);
 	if (!folio)
 		return;
-	ksm_check(check, !list_empty(&stable->idle) == !stable->nr_items, "node with %u items is %sidle",
-		  stable->nr_items, list_empty(&stable->idle) ? "not " : "");
+	ksm_check(check, !list_empty(&stable->idle) == !stable->nr_items,
+		  "node with %u items is %sidle", stable->nr_items,
+		  list_empty(&stable->idle) ? "not " : "");
 	hlist_for_each_entry(link, &stable->items, node)
 		nr++;
-	ksm_check(check, nr == stable->nr_items, "node has %u items, counts %u", nr, stable->nr_items);
+	ksm_check(check, nr == stable->nr_items, "node has %u items, counts %u", nr,
+		  stable->nr_items);
 	folio_unlock(folio);
 	folio_put(folio);
 }
 
-static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, struct rb_root *root, bool stable)
+static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, struct rb_root *root,
+			   bool stable)
 {
 	struct ksm_leaf *leaf, *prev = NULL;
 	struct ksm_stable *head, *dup;
@@ -248,7 +263,8 @@ static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, s
 	for (leaf = ksm_leaf_lower_bound(root, 0); leaf; prev = leaf, leaf = ksm_leaf_next(leaf)) {
 		ksm_check(check, ksm_forest_bucket(&check->domain->forest, leaf->key) == bucket,
 			  "key %llx is in the wrong bucket", leaf->key);
-		ksm_check(check, !prev || ksm_leaf_key(prev) <= ksm_leaf_key(leaf), "key %llx is out of order", leaf->key);
+		ksm_check(check, !prev || ksm_leaf_key(prev) <= ksm_leaf_key(leaf),
+			  "key %llx is out of order", leaf->key);
 		if (!stable) {
 			check->unstable++;
 			continue;
@@ -276,7 +292,10 @@ static void ksm_check_forest(struct ksm_check *check)
 	}
 }
 
-/* Do the items met add up to the counters? Only if nobody, like an exiting task, changed these meanwhile. */
+/*
+ * Do the items met add up to the counters? Only if nobody, like an exiting task, changed these
+ * meanwhile.
+ */
 static void ksm_check_counters(struct ksm_check *check, const long *before)
 {
 	const struct ksm_stats *stats = &check->domain->stats;
@@ -287,8 +306,9 @@ static void ksm_check_counters(struct ksm_check *check, const long *before)
 			return;
 	}
 	for (i = KSM_STAT_SEEN; i <= KSM_STAT_MERGED; i++)
-		ksm_check(check, check->items[i] == before[i], "%lu items are in state %u, counted are %ld",
-			  check->items[i], i, before[i]);
+		ksm_check(check, check->items[i] == before[i],
+			  "%lu items are in state %u, counted are %ld", check->items[i], i,
+			  before[i]);
 	ksm_check(check, check->unstable == before[KSM_STAT_UNSTABLE],
 		  "%lu items are in the trees, counted are %ld", check->unstable,
 		  before[KSM_STAT_UNSTABLE]);
@@ -313,7 +333,8 @@ static int ksm_validate(struct ksm_domain *domain)
 	return check.errors ? -EUCLEAN : 0;
 }
 
-static ssize_t ksm_validate_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos)
+static ssize_t ksm_validate_write(struct file *file, const char __user *buf, size_t count,
+				  loff_t *ppos)
 {
 	struct ksm_domain *domain = &ksm_host;
 	int err;
@@ -331,7 +352,8 @@ static const struct file_operations ksm_validate_fops = {
 
 static int __init ksm_validate_debugfs(void)
 {
-	debugfs_create_file("validate", 0200, debugfs_create_dir("ksm", NULL), NULL, &ksm_validate_fops);
+	debugfs_create_file("validate", 0200, debugfs_create_dir("ksm", NULL), NULL,
+			    &ksm_validate_fops);
 	return 0;
 }
 late_initcall(ksm_validate_debugfs);
