@@ -49,8 +49,8 @@ read_list() {
 		breaks)	breaks[$name]=$value ;;
 		file)	file[$name]=$value ;;
 		in)	func[$name]=$value ;;
-		from)	from[$name]=$value ;;
-		to)	to[$name]=$value ;;
+		from)	from[$name]=${value//'\n'/$'\n'} ;;
+		to)	to[$name]=${value//'\n'/$'\n'} ;;
 		tests)	wants[$name]=$value ;;
 		*)	die "$list: what is '$key'?" ;;
 		esac
@@ -153,24 +153,30 @@ run_unit() {
 	done
 }
 
-# run_vm LOG SECONDS PROGRAM ...: SECONDS is the limit for each; without it, all are run to the end.
+# run_vm LOG limited|unlimited PROGRAM ...: unlimited, all are run to the end, however it goes.
 run_vm() {
-	local log=$1 limit=$2 status=0 command append
+	local log=$1 limited=$2 status=0 program seconds total=60 command append
 	shift 2
 
 	append="slab_debug=FZP,ksm_* oops=panic"
-	command="cd /tests; export KSM_FRESH_BOOT=1; for program in $*; do echo \"# ---- \$program\"; "
-	command+="case \$program in *torture) set -- --seconds 20 ;; *) set -- ;; esac; "
-	command+="timeout ${limit:-300} ./\$program \"\$@\" 2>&1; status=\$?; echo \"# status \$status\"; "
-	if [ -n "$limit" ]; then
-		# What comes after a warning may never end, and there is no need to wait for it.
-		append+=" panic_on_warn=1"
-		command+="[ \$status = 0 ] || break; "
-	fi
-	command+="done; exit 0"
+	command="cd /tests; export KSM_FRESH_BOOT=1; now() { cut -d. -f1 /proc/uptime; }; "
+	command+="run() { limit=\$1; start=\$(now); shift; echo \"# ---- \$1\"; timeout \$limit ./\"\$@\" 2>&1; "
+	command+="status=\$?; echo \"# status \$status after \$((\$(now) - start)) s\"; return \$status; }; "
+	# What comes after a warning may never end, and there is no need to wait for it.
+	[ $limited = unlimited ] || append+=" panic_on_warn=1"
+	for program; do
+		seconds=300
+		[ $limited = unlimited ] || seconds=$((30 + 5 * ${took[$program]:-10}))
+		total=$((total + seconds))
+		case $program in
+		ksm_torture) program+=" --seconds 20" ;;
+		esac
+		command+="run $seconds $program"
+		[ $limited = unlimited ] || command+=" || exit 0"
+		command+="; "
+	done
 	nice -n 5 "$top/scripts/vm.sh" -s -l vm-mutant -m 3072 -n 2 -d 512M -d 512M -f "$vm:/tests" \
-		-a "$append" -t "$((${limit:-100} * $# + 60))" mutant-mutant "$command" \
-		> "$logs/vm-mutant.log" 2>&1 || status=$?
+		-a "$append" -t $total mutant-mutant "$command exit 0" > "$logs/vm-mutant.log" 2>&1 || status=$?
 	cp "$logs/vm-mutant.out" "$log"
 	case $status in
 	0) ;;
@@ -196,9 +202,10 @@ wanted() {
 	done | awk '!seen[$0]++' | tr '\n' ' '
 }
 
-# The unbroken code: its failed tests go to $unbroken, and $limit is set by how long programs take.
+# The unbroken code: its failed tests go to $unbroken, and the seconds that its programs take to $took.
+declare -A took
 judge_unbroken() {
-	local units vms start
+	local units vms program seconds
 
 	units=$(wanted unit "$@")
 	vms=$(wanted vm "$@")
@@ -208,15 +215,15 @@ judge_unbroken() {
 		run_unit "$logs/mutant-unbroken-unit.log" $units || die "the unbroken code does not compile"
 		failures "$logs/mutant-unbroken-unit.log" >> "$unbroken"
 	fi
-	limit=60
 	if [ -n "$vms" ]; then
 		say "unbroken: building build/out/mutant-mutant"
 		build || die "the unbroken code does not compile, see build/log/mutant-build.log"
 		say "unbroken: $vms"
-		start=$SECONDS
-		run_vm "$logs/mutant-unbroken-vm.log" "" $vms
-		limit=$((60 + SECONDS - start))
+		run_vm "$logs/mutant-unbroken-vm.log" unlimited $vms
 		failures "$logs/mutant-unbroken-vm.log" >> "$unbroken"
+		while read -r program seconds; do
+			took[$program]=$seconds
+		done < <(awk '/^# ---- / { program = $3 } /^# status / { print program, $5 }' "$logs/mutant-unbroken-vm.log")
 	fi
 	sed 's/^/the unbroken code fails: /' "$unbroken"
 }
@@ -238,7 +245,7 @@ judge() {
 		why="does not compile"
 		return 2
 	fi
-	run_vm "$log" "$limit" $vms
+	run_vm "$log" limited $vms
 	caught_by "$log"
 }
 

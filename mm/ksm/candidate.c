@@ -65,9 +65,17 @@ void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int
 	};
 }
 
-static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, u64 key)
+/* The key that a page of zeroes has at the place of @page. */
+static u64 ksm_zero_key(struct ksm_scan *scan, struct page *page)
 {
-	return key == scan->domain->zero_key && READ_ONCE(scan->domain->knobs.use_zero_pages) &&
+	u32 salt = ksm_node_salt(scan->domain, page_to_nid(page));
+
+	return scan->domain->zero_key ^ ksm_key(salt, 0);
+}
+
+static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct page *page, u64 key)
+{
+	return key == ksm_zero_key(scan, page) && READ_ONCE(scan->domain->knobs.use_zero_pages) &&
 	       !mm_forbids_zeropage(ksm_slot_mm(span->slot));
 }
 
@@ -83,7 +91,7 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 
 	set_bit(pos, &span->crowded);
 	ksm_item_set_key(span, pos, key);
-	if (ksm_zero_wanted(scan, span, key)) {
+	if (ksm_zero_wanted(scan, span, page, key)) {
 		ksm_want_work(scan, span, pos, key, KSM_WORK_ZERO, page);
 		return KSM_VISIT_RESTLESS;
 	}
@@ -123,7 +131,7 @@ static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsi
 	bool known = true;
 	u64 sole = 0;
 
-	if (sample == ksm_key_sample(scan->domain->zero_key))
+	if (sample == ksm_key_sample(ksm_zero_key(scan, page)))
 		return true;
 	spin_lock(&bucket->lock);
 	sole = __ksm_stable_sole(bucket, sample, &folio);
@@ -162,6 +170,7 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 	u32 sample = ksm_digest_sample(&scan->domain->digest, kaddr), full = 0;
 
 	scan->cost += KSM_COST_SAMPLE;
+	sample ^= ksm_node_salt(scan->domain, page_to_nid(page));
 	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) &&
 	    test_bit(pos, &span->crowded))
 		full = ksm_visit_full(scan, kaddr);
@@ -185,7 +194,7 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 		return KSM_VISIT_RESTLESS;
 	if (state == KSM_ITEM_UNSTABLE) {
 		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) &&
-		    (ksm_item_age(span, pos) || !ksm_zero_wanted(scan, span, key)))
+		    (ksm_item_age(span, pos) || !ksm_zero_wanted(scan, span, page, key)))
 			return ksm_item_age(span, pos) ? KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
 		ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
 	}

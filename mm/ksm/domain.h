@@ -42,6 +42,7 @@
  * @max_page_sharing: mappings of one KSM page, written under scan_sem when nothing is shared
  * @use_zero_pages: map the zero page where a page holds zeroes
  * @smart_scan: back off from spans that do not change
+ * @merge_across_nodes: pages of different NUMA nodes may share; written as @max_page_sharing is
  */
 struct ksm_knobs {
 	unsigned int run;
@@ -50,6 +51,7 @@ struct ksm_knobs {
 	unsigned int max_page_sharing;
 	bool use_zero_pages;
 	bool smart_scan;
+	bool merge_across_nodes;
 };
 
 /**
@@ -59,6 +61,7 @@ struct ksm_knobs {
  *	max_page_sharing, memory offline
  * @digest: constant
  * @zero_key: key of a page of zeroes; constant
+ * @salt: of the keys of each NUMA node's pages while merge_across_nodes is 0; constant
  * @forest: the trees
  * @stats: counters
  * @knobs: settings
@@ -77,6 +80,7 @@ struct ksm_domain {
 	struct rw_semaphore scan_sem;
 	struct ksm_digest digest;
 	u64 zero_key;
+	u32 salt[MAX_NUMNODES];
 	struct ksm_forest forest;
 	struct ksm_stats stats;
 	struct ksm_knobs knobs;
@@ -95,6 +99,15 @@ struct ksm_domain {
 };
 
 extern struct ksm_domain ksm_host;
+
+/*
+ * The scope of a page, those it may share with, is a salt on the sample: other scopes have other
+ * keys. What moves to another node so gets another key.
+ */
+static inline u32 ksm_node_salt(const struct ksm_domain *domain, int nid)
+{
+	return READ_ONCE(domain->knobs.merge_across_nodes) ? 0 : domain->salt[nid];
+}
 
 /* Until there are isolation domains, every mm is in the host's. */
 static inline struct ksm_domain *ksm_mm_domain(struct mm_struct *mm)

@@ -31,6 +31,7 @@ struct ksm_domain ksm_host = {
 		.sleep_millisecs = 20,
 		.max_page_sharing = 256,
 		.smart_scan = true,
+		.merge_across_nodes = true,
 	},
 };
 
@@ -79,6 +80,7 @@ static void __init ksm_digest_setup(struct ksm_domain *domain)
 	ksm_digest_init(&domain->digest, get_random_u64(), get_random_u64());
 	domain->zero_key = ksm_key(ksm_digest_sample(&domain->digest, zero),
 				   ksm_digest_full(&domain->digest, zero));
+	get_random_bytes(domain->salt, sizeof(domain->salt));
 }
 
 static int __init ksm_domain_setup(struct ksm_domain *domain)

@@ -181,6 +181,11 @@ static void ksm_window_forget(struct ksm_window *w, unsigned int i)
 	}
 }
 
+static struct ksm_stable *ksm_window_stable(const struct ksm_window *w, unsigned int i)
+{
+	return ksm_item_stable(w->span[i], ksm_window_pos(w, i));
+}
+
 /*
  * A merged item is all right as long as its PTE maps the node's page. Over a swap or migration
  * entry it stays, since the page may come back to the same folio, until that is gone. A page that
@@ -190,12 +195,16 @@ static void ksm_window_forget(struct ksm_window *w, unsigned int i)
 static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w, unsigned int i,
 				    pte_t pte)
 {
-	struct ksm_stable *stable = ksm_item_stable(w->span[i], ksm_window_pos(w, i));
+	struct ksm_stable *stable = ksm_window_stable(w, i);
 
 	w->scanned |= BIT_ULL(i);
 	if (pte_present(pte) && !pte_write(pte) && pte_pfn(pte) == READ_ONCE(stable->pfn) &&
-	    (scan->pass % KSM_OWNER_CHECKED || ksm_stable_owns(stable, pfn_folio(pte_pfn(pte)))))
+	    (scan->pass % KSM_OWNER_CHECKED || ksm_stable_owns(stable, pfn_folio(pte_pfn(pte))))) {
+		if (!READ_ONCE(scan->domain->knobs.merge_across_nodes) &&
+		    pfn_to_nid(pte_pfn(pte)) != READ_ONCE(stable->nid))
+			w->moved |= BIT_ULL(i);
 		return;
+	}
 	if (pte_none(pte) || pte_present(pte) || ksm_stable_is_stale(stable))
 		w->detach |= BIT_ULL(i);
 }
@@ -421,7 +430,7 @@ static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, p
 			    unsigned long start, unsigned int nr)
 {
 	struct ksm_window *w = &scan->window;
-	u64 due, again;
+	u64 due, again, moved;
 
 	w->vma = vma;
 	w->start = start;
@@ -431,10 +440,13 @@ static void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, p
 	w->scanned = 0;
 	w->restless = 0;
 	w->detach = 0;
+	w->moved = 0;
 	ksm_window_gather(scan, w);
 	ksm_window_cover(scan, w, pmd);
 	if (w->due || ksm_window_has_merged(w)) {
 		ksm_window_visit_all(scan, w, pmd);
+		for (moved = w->moved; moved; moved &= moved - 1)
+			ksm_stable_follow_node(ksm_window_stable(w, __ffs64(moved)));
 		again = ksm_window_detach(w);
 		if (again) {
 			due = w->due;

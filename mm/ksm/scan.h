@@ -91,6 +91,7 @@ struct ksm_revisit {
  * @scanned: pages visited
  * @restless: pages that changed, matched or wait
  * @detach: merged items whose PTE maps something else
+ * @moved: merged items whose page has migrated to another NUMA node
  */
 struct ksm_window {
 	struct vm_area_struct *vma;
@@ -105,6 +106,7 @@ struct ksm_window {
 	u64 scanned;
 	u64 restless;
 	u64 detach;
+	u64 moved;
 };
 
 /**

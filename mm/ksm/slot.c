@@ -69,6 +69,8 @@ void ksm_item_to(struct ksm_span *span, unsigned int pos, enum ksm_item_state to
 	enum ksm_item_state from = ksm_item_state(span, pos);
 	struct mm_struct *mm = ksm_slot_mm(span->slot);
 
+	VM_WARN_ON_ONCE(!span->slot->owner && !span->slot->exiting &&
+			!rwsem_is_locked(&mm->mmap_lock));
 	ksm_item_move(&span->slot->domain->stats, span, pos, to);
 	if ((from == KSM_ITEM_NONE) != (to == KSM_ITEM_NONE))
 		WRITE_ONCE(mm->ksm_rmap_items,
@@ -325,6 +327,10 @@ int ksm_slot_enter(struct ksm_domain *domain, struct mm_struct *mm)
 	return 0;
 }
 
+/**
+ * ksm_slot_get - take a reference, so that the slot may be claimed later
+ * @slot: registered, owned, or with an item in a tree whose lock is held
+ */
 void ksm_slot_get(struct ksm_slot *slot)
 {
 	refcount_inc(&slot->refs);

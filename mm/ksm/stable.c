@@ -269,6 +269,7 @@ void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio, u64
 
 	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio) || folio_test_large(folio), folio);
 	stable->leaf.key = key;
+	stable->nid = folio_nid(folio);
 	WRITE_ONCE(stable->pfn, folio_pfn(folio));
 	WRITE_ONCE(folio->mapping, (void *)((unsigned long)stable | PAGE_MAPPING_KSM));
 	folio_mark_dirty(folio);
@@ -291,6 +292,13 @@ bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr)
 	       READ_ONCE(stable->domain->knobs.max_page_sharing);
 }
 
+/* Has the folio the scope that the node's key says? Else it has migrated. */
+static bool ksm_stable_at_home(const struct ksm_stable *stable, const struct folio *folio)
+{
+	return ksm_node_salt(stable->domain, folio_nid(folio)) ==
+	       ksm_node_salt(stable->domain, stable->nid);
+}
+
 static enum ksm_match ksm_stable_try(struct ksm_bucket *bucket, struct ksm_stable *stable,
 				     struct folio **folio)
 {
@@ -298,9 +306,10 @@ static enum ksm_match ksm_stable_try(struct ksm_bucket *bucket, struct ksm_stabl
 		return KSM_MATCH_FULL;
 	switch (ksm_stable_peek(stable, folio)) {
 	case KSM_KEYHOLE_OK:
-		if (!PageHWPoison(folio_page(*folio, 0)) && !folio_is_zone_device(*folio))
+		if (!PageHWPoison(folio_page(*folio, 0)) && !folio_is_zone_device(*folio) &&
+		    ksm_stable_at_home(stable, *folio))
 			return KSM_MATCH_ROOM;
-		folio_put(*folio);	/* not to be read: have a duplicate made */
+		folio_put(*folio);	/* not to be shared: have a duplicate made */
 		return KSM_MATCH_FULL;
 	case KSM_KEYHOLE_BUSY:
 		return KSM_MATCH_BUSY;
@@ -655,6 +664,39 @@ static bool ksm_stable_sweep_one(struct ksm_stable *stable)
 		break;
 	}
 	return false;
+}
+
+/**
+ * ksm_stable_follow_node - move a node whose folio has migrated to the tree of its new scope
+ * @stable: the node; an item of the caller's is linked to it
+ *
+ * Context: scan_sem held; takes the folio lock by trylock.
+ */
+void ksm_stable_follow_node(struct ksm_stable *stable)
+{
+	struct ksm_domain *domain = stable->domain;
+	struct folio *folio = ksm_stable_trylock(stable);
+	struct ksm_bucket *bucket;
+	u32 salt;
+
+	if (!folio)
+		return;
+	if (!ksm_stable_at_home(stable, folio)) {
+		bucket = ksm_forest_bucket(&domain->forest, stable->leaf.key);
+		spin_lock(&bucket->lock);
+		__ksm_stable_erase(bucket, stable);
+		spin_unlock(&bucket->lock);
+
+		salt = ksm_node_salt(domain, stable->nid) ^ ksm_node_salt(domain, folio_nid(folio));
+		stable->leaf.key ^= ksm_key(salt, 0);
+		stable->nid = folio_nid(folio);
+		bucket = ksm_forest_bucket(&domain->forest, stable->leaf.key);
+		spin_lock(&bucket->lock);
+		__ksm_stable_insert(bucket, stable);
+		spin_unlock(&bucket->lock);
+	}
+	folio_unlock(folio);
+	folio_put(folio);
 }
 
 /**

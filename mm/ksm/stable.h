@@ -12,6 +12,7 @@
  * @items: who maps the page; under the folio lock, or the bucket lock once the node is stale
  * @orphans: mappings whose item left before they had an item of their own; under the folio lock
  * @domain: constant
+ * @nid: the node whose salt the key has; under the folio lock and the bucket lock
  * @nr_items: length of @items; same lock
  * @place: KSM_STABLE_*; under the bucket lock
  * @dups: the other nodes of this content, those with room first (of a head), or a link in that list
@@ -29,6 +30,7 @@ struct ksm_stable {
 	struct hlist_head items;
 	struct hlist_head orphans;
 	struct ksm_domain *domain;
+	int nid;
 	unsigned int nr_items;
 	unsigned int place;
 	struct list_head dups;
@@ -97,6 +99,7 @@ void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *s
 		   struct anon_vma *anon_vma, unsigned long pgoff);
 int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait);
 unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr);
+void ksm_stable_follow_node(struct ksm_stable *stable);
 void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn,
 			   unsigned long end_pfn);
 

@@ -14,6 +14,7 @@
 
 #include "front.h"
 #include "slot.h"
+#include "stable.h"
 #include "unmerge.h"
 
 /**
@@ -142,6 +143,36 @@ static ssize_t ksm_store_max_page_sharing(struct kobject *kobj, struct kobj_attr
 	return err ?: count;
 }
 
+#ifdef CONFIG_NUMA
+static int ksm_set_merge_across_nodes(struct ksm_domain *domain, bool value)
+{
+	int err = 0;
+
+	ksm_lock_settings(domain);
+	if (domain->knobs.merge_across_nodes != value) {
+		ksm_stable_sweep(domain, UINT_MAX);
+		if (ksm_stat_read(&domain->stats, KSM_STAT_SHARED) || !list_empty(&domain->idle))
+			err = -EBUSY;
+		else
+			WRITE_ONCE(domain->knobs.merge_across_nodes, value);
+	}
+	up_write(&domain->scan_sem);
+	return err;
+}
+
+static ssize_t ksm_store_merge_across_nodes(struct kobject *kobj, struct kobj_attribute *kattr,
+					    const char *buf, size_t count)
+{
+	unsigned int value;
+	int err;
+
+	if (kstrtouint(buf, 10, &value) || value > 1)
+		return -EINVAL;
+	err = ksm_set_merge_across_nodes(&ksm_host, value);
+	return err ?: count;
+}
+#endif
+
 static ssize_t ksm_show_value(struct kobject *kobj, struct kobj_attribute *kattr, char *buf)
 {
 	return sysfs_emit(buf, "%ld\n", ksm_attr(kattr)->value(&ksm_host));
@@ -224,6 +255,9 @@ KSM_SETTING(run, run, ksm_show_uint, ksm_store_run);
 KSM_SETTING(pages_to_scan, pages_to_scan, ksm_show_uint, ksm_store_uint);
 KSM_SETTING(sleep_millisecs, sleep_millisecs, ksm_show_uint, ksm_store_uint);
 KSM_SETTING(max_page_sharing, max_page_sharing, ksm_show_uint, ksm_store_max_page_sharing);
+#ifdef CONFIG_NUMA
+KSM_SETTING(merge_across_nodes, merge_across_nodes, ksm_show_bool, ksm_store_merge_across_nodes);
+#endif
 KSM_SETTING(use_zero_pages, use_zero_pages, ksm_show_bool, ksm_store_bool);
 KSM_SETTING(smart_scan, smart_scan, ksm_show_bool, ksm_store_bool);
 KSM_VALUE(pages_shared, ksm_pages_shared);
@@ -243,6 +277,9 @@ static struct attribute *ksm_attrs[] = {
 	&ksm_attr_pages_to_scan.kattr.attr,
 	&ksm_attr_sleep_millisecs.kattr.attr,
 	&ksm_attr_max_page_sharing.kattr.attr,
+#ifdef CONFIG_NUMA
+	&ksm_attr_merge_across_nodes.kattr.attr,
+#endif
 	&ksm_attr_use_zero_pages.kattr.attr,
 	&ksm_attr_smart_scan.kattr.attr,
 	&ksm_attr_pages_shared.kattr.attr,
