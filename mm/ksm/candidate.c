@@ -73,7 +73,8 @@ static u64 ksm_zero_key(struct ksm_scan *scan, struct page *page)
 	return scan->domain->zero_key ^ ksm_key(salt, 0);
 }
 
-static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct page *page, u64 key)
+static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct page *page,
+			    u64 key)
 {
 	return key == ksm_zero_key(scan, page) && READ_ONCE(scan->domain->knobs.use_zero_pages) &&
 	       !mm_forbids_zeropage(ksm_slot_mm(span->slot));

@@ -22,13 +22,17 @@
 #include <linux/hashtable.h>
 #include <linux/ksm.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/wait.h>
 
+#include "advisor.h"
 #include "forest.h"
 #include "stats.h"
 
 #define KSM_SLOT_HASH_BITS	10
+
+#define KSM_PAGES_TO_SCAN	100U
 
 #define KSM_RUN_STOP	0U
 #define KSM_RUN_MERGE	1U
@@ -42,6 +46,9 @@
  * @max_page_sharing: mappings of one KSM page, written under scan_sem when nothing is shared
  * @use_zero_pages: map the zero page where a page holds zeroes
  * @smart_scan: back off from spans that do not change
+ * @chains_prune_millisecs: idle stable nodes are looked for not more often than this
+ * @advisor: scan-time, the advisor sets @pages_to_scan after each pass
+ * @advice: its limits
  * @merge_across_nodes: pages of different NUMA nodes may share; written as @max_page_sharing is
  */
 struct ksm_knobs {
@@ -51,6 +58,9 @@ struct ksm_knobs {
 	unsigned int max_page_sharing;
 	bool use_zero_pages;
 	bool smart_scan;
+	unsigned int chains_prune_millisecs;
+	bool advisor;
+	struct ksm_advice advice;
 	bool merge_across_nodes;
 };
 
@@ -65,6 +75,7 @@ struct ksm_knobs {
  * @forest: the trees
  * @stats: counters
  * @knobs: settings
+ * @advisor_lock: written settings of the advisor and pages_to_scan
  * @full_scans: passes since boot or the last run=2
  * @unmerge_stamp: counts down with each walk over all slots (run=2, validator), so that it is no
  *	number of a pass; under scan_sem
@@ -84,6 +95,7 @@ struct ksm_domain {
 	struct ksm_forest forest;
 	struct ksm_stats stats;
 	struct ksm_knobs knobs;
+	struct mutex advisor_lock;
 	unsigned long full_scans;
 	u32 unmerge_stamp;
 

@@ -20,6 +20,7 @@
 
 struct ksm_domain ksm_host = {
 	.scan_sem = __RWSEM_INITIALIZER(ksm_host.scan_sem),
+	.advisor_lock = __MUTEX_INITIALIZER(ksm_host.advisor_lock),
 	.slot_lock = __SPIN_LOCK_UNLOCKED(ksm_host.slot_lock),
 	.slots = LIST_HEAD_INIT(ksm_host.slots),
 	.idle_lock = __SPIN_LOCK_UNLOCKED(ksm_host.idle_lock),
@@ -27,10 +28,17 @@ struct ksm_domain ksm_host = {
 	.wait = __WAIT_QUEUE_HEAD_INITIALIZER(ksm_host.wait),
 	.knobs = {
 		.run = IS_ENABLED(CONFIG_SYSFS) ? KSM_RUN_STOP : KSM_RUN_MERGE,
-		.pages_to_scan = 100,
+		.pages_to_scan = KSM_PAGES_TO_SCAN,
 		.sleep_millisecs = 20,
 		.max_page_sharing = 256,
 		.smart_scan = true,
+		.chains_prune_millisecs = 2000,
+		.advice = {
+			.max_cpu = 70,
+			.min_pages = 500,
+			.max_pages = 30000,
+			.target_secs = 200,
+		},
 		.merge_across_nodes = true,
 	},
 };
@@ -102,7 +110,10 @@ static int __init ksm_init(void)
 	struct ksm_scan *scan;
 	int err;
 
-	err = ksm_slot_init() ?: ksm_stable_init() ?: ksm_domain_setup(&ksm_host);
+	err = ksm_slot_init()		?:
+		      ksm_stable_init() ?:
+		      ksm_link_init()	?:
+					  ksm_domain_setup(&ksm_host);
 	if (err)
 		return err;
 	scan = ksm_scan_alloc(&ksm_host);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The one header of the pure files (digest, span, forest, smart_scan).
+ * The one header of the pure files (digest, span, forest, smart_scan, advisor).
  *
  * In the kernel it brings what they need from it; the unit tests of tools/testing/ksm/ put their
  * own substitute in front, so that the same source runs in userspace under sanitizers.
@@ -13,6 +13,7 @@
 #include <linux/bitops.h>
 #include <linux/build_bug.h>
 #include <linux/list.h>
+#include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm_types.h>
 #include <linux/mmdebug.h>

@@ -160,6 +160,9 @@ struct ksm_batch {
  * @domain: what it scans
  * @pass: number of the pass, from 1
  * @passing: a pass is under way
+ * @began: when the pass began
+ * @cpu_began: the scanner's processor time then, in nanoseconds
+ * @swept: when idle stable nodes were looked for last, in jiffies
  * @news: this pass has met pages that the next one may want to merge
  * @slot: the mm in hand, owned
  * @budget: pages left to visit in this wake-up
@@ -181,6 +184,9 @@ struct ksm_scan {
 	struct ksm_domain *domain;
 	u32 pass;
 	bool passing;
+	ktime_t began;
+	u64 cpu_began;
+	unsigned long swept;
 	bool news;
 	struct ksm_slot *slot;
 	unsigned int budget;
@@ -223,10 +229,17 @@ void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int
 void ksm_settle(struct ksm_scan *scan);
 void ksm_note_promoted(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos);
 
+/* window.c */
+void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *pmd,
+		     unsigned long start, unsigned int nr);
+
 /* merge.c */
 bool ksm_vma_scannable(struct vm_area_struct *vma);
 bool ksm_page_mergeable(struct page *page, bool dirty);
 bool ksm_page_pinned(struct page *page);
+void ksm_batch_run(struct ksm_scan *scan, struct ksm_batch *batch);
+
+/* work.c */
 void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
 	       unsigned int nr);
 

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Stable nodes, their trees, and the items linked to them. Index layer.
+ * Stable nodes and their trees. Index layer.
  *
- * Locking: trees, chains and places under the bucket lock; the items of a live node, its pfn and
- * the folio's pointer to it under the folio lock; the items of a stale node under the bucket
- * lock. anon_vma references are dropped under none of the spinlocks.
+ * Locking: trees, chains and places under the bucket lock; a live node's pfn, and the folio's
+ * pointer to it, under the folio lock. The keyhole, ksm_stable_peek(), needs no lock.
  * Lifetime: see struct ksm_stable. The pfn of a node that was found stale is set to KSM_PFN_NONE,
  * so that nobody looks at a struct page which may have gone with its memory block.
- * Failure: no memory for an orphan record: reclaim can't find that mapping until the next pass
- * met it.
- * Tests: tools/testing/selftests/vm/ (merge, unmerge, swap, exit), the validator.
+ * Failure: no memory for a node: the page is not promoted in this pass.
+ * Tests: tools/testing/selftests/vm/ (merge, dups, swap), the validator.
  */
 #include <linux/memremap.h>
 #include <linux/rcupdate.h>
@@ -20,11 +18,9 @@
 
 #include "stable.h"
 
-#define KSM_PFN_NONE		ULONG_MAX
 #define KSM_DUPS_TRIED		16
 
 static struct kmem_cache *ksm_stable_cache;
-static struct kmem_cache *ksm_orphan_cache;
 
 /**
  * ksm_stable_init - create the caches of this file
@@ -34,8 +30,7 @@ static struct kmem_cache *ksm_orphan_cache;
 int __init ksm_stable_init(void)
 {
 	ksm_stable_cache = KMEM_CACHE(ksm_stable, 0);
-	ksm_orphan_cache = KMEM_CACHE(ksm_orphan, 0);
-	return ksm_stable_cache && ksm_orphan_cache ? 0 : -ENOMEM;
+	return ksm_stable_cache ? 0 : -ENOMEM;
 }
 
 /**
@@ -125,13 +120,18 @@ static enum ksm_keyhole __ksm_stable_peek(struct ksm_stable *stable, struct foli
 	return KSM_KEYHOLE_STALE;
 }
 
-/*
- * Look from a node to its folio, without a lock. Migration writes the new pfn before it takes the
- * node away from the old folio, see folio_migrate_ksm(); so whoever misses the node there sees
- * the new pfn. Hot-remove waits for readers before the struct pages vanish, see
- * ksm_stable_drop_range().
+/**
+ * ksm_stable_peek - look from a node to its folio, without a lock
+ * @stable: a node that is not freed meanwhile
+ * @folio: where to store the folio, referenced
+ *
+ * Migration writes the new pfn before it takes the node away from the old folio, see
+ * folio_migrate_ksm(); so whoever misses the node there sees the new pfn. Hot-remove waits for
+ * readers before the struct pages vanish, see ksm_stable_drop_range().
+ *
+ * Return: see enum ksm_keyhole; @folio is valid for KSM_KEYHOLE_OK only.
  */
-static enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio)
+enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio)
 {
 	enum ksm_keyhole keyhole;
 
@@ -175,6 +175,27 @@ bool ksm_stable_is_lone(struct ksm_stable *stable)
 	return lone;
 }
 
+/**
+ * ksm_stable_trylock - lock a node's folio, if it can be had at once
+ * @stable: a node that is not freed meanwhile
+ *
+ * Return: the folio, locked and referenced, whose mapping points to the node; or NULL.
+ */
+struct folio *ksm_stable_trylock(struct ksm_stable *stable)
+{
+	struct folio *folio;
+
+	if (ksm_stable_peek(stable, &folio) != KSM_KEYHOLE_OK)
+		return NULL;
+	if (folio_trylock(folio)) {
+		if (ksm_stable_owns(stable, folio))
+			return folio;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	return NULL;
+}
+
 static void ksm_stable_count_chain(struct ksm_stable *stable, long chains, long dups)
 {
 	ksm_stat_add(&stable->domain->stats, KSM_STAT_CHAINS, chains);
@@ -190,7 +211,14 @@ static struct ksm_stable *ksm_stable_find_head(struct ksm_bucket *bucket, u64 ke
 						   NULL;
 }
 
-static void __ksm_stable_insert(struct ksm_bucket *bucket, struct ksm_stable *stable)
+/**
+ * __ksm_stable_insert - put a node in the tree, or behind the one that has its key
+ * @bucket: of its key
+ * @stable: the node; loose
+ *
+ * Context: bucket lock held.
+ */
+void __ksm_stable_insert(struct ksm_bucket *bucket, struct ksm_stable *stable)
 {
 	struct ksm_stable *head = ksm_stable_find_head(bucket, stable->leaf.key);
 
@@ -226,7 +254,14 @@ static void __ksm_stable_erase_head(struct ksm_bucket *bucket, struct ksm_stable
 	heir->place = KSM_STABLE_HEAD;
 }
 
-static void __ksm_stable_erase(struct ksm_bucket *bucket, struct ksm_stable *stable)
+/**
+ * __ksm_stable_erase - take a node out of tree and chain
+ * @bucket: of its key
+ * @stable: the node
+ *
+ * Context: bucket lock held.
+ */
+void __ksm_stable_erase(struct ksm_bucket *bucket, struct ksm_stable *stable)
 {
 	lockdep_assert_held(&bucket->lock);
 	switch (stable->place) {
@@ -244,8 +279,16 @@ static void __ksm_stable_erase(struct ksm_bucket *bucket, struct ksm_stable *sta
 	stable->place = KSM_STABLE_LOOSE;
 }
 
-/* A stale node leaves the tree at once, and memory when its last item has left. */
-static void __ksm_stable_retire(struct ksm_bucket *bucket, struct ksm_stable *stable)
+/**
+ * __ksm_stable_retire - take a stale node out of the tree
+ * @bucket: of its key
+ * @stable: the node
+ *
+ * It leaves memory when its last item has left.
+ *
+ * Context: bucket lock held.
+ */
+void __ksm_stable_retire(struct ksm_bucket *bucket, struct ksm_stable *stable)
 {
 	if (stable->pfn != KSM_PFN_NONE)
 		trace_ksm_remove_ksm_page(stable->pfn);
@@ -292,8 +335,14 @@ bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr)
 	       READ_ONCE(stable->domain->knobs.max_page_sharing);
 }
 
-/* Has the folio the scope that the node's key says? Else it has migrated. */
-static bool ksm_stable_at_home(const struct ksm_stable *stable, const struct folio *folio)
+/**
+ * ksm_stable_at_home - has a folio the scope that its node's key says
+ * @stable: the node
+ * @folio: its folio
+ *
+ * Return: false when it has migrated to another scope.
+ */
+bool ksm_stable_at_home(const struct ksm_stable *stable, const struct folio *folio)
 {
 	return ksm_node_salt(stable->domain, folio_nid(folio)) ==
 	       ksm_node_salt(stable->domain, stable->nid);
@@ -413,373 +462,4 @@ enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, u64 key, struct ksm_
 	match = __ksm_stable_lookup(bucket, key, stable, folio);
 	spin_unlock(&bucket->lock);
 	return match;
-}
-
-static void ksm_stable_set_idle(struct ksm_stable *stable, bool idle)
-{
-	spin_lock(&stable->domain->idle_lock);
-	if (idle)
-		list_move_tail(&stable->idle, &stable->domain->idle);
-	else
-		list_del_init(&stable->idle);
-	spin_unlock(&stable->domain->idle_lock);
-}
-
-static void ksm_stable_free_orphans(struct ksm_stable *stable)
-{
-	struct ksm_orphan *orphan;
-	struct hlist_node *next;
-
-	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
-		hlist_del(&orphan->node);
-		put_anon_vma(orphan->anon_vma);
-		ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
-			     -(long)kmem_cache_size(ksm_orphan_cache));
-		kmem_cache_free(ksm_orphan_cache, orphan);
-	}
-}
-
-static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
-				  unsigned long pgoff)
-{
-	struct ksm_orphan *orphan;
-
-	hlist_for_each_entry(orphan, &stable->orphans, node) {
-		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff)
-			return;
-	}
-	orphan = kmem_cache_alloc(ksm_orphan_cache, GFP_NOWAIT | __GFP_NOWARN);
-	if (!orphan)
-		return;
-	get_anon_vma(anon_vma);
-	orphan->anon_vma = anon_vma;
-	orphan->pgoff = pgoff;
-	hlist_add_head(&orphan->node, &stable->orphans);
-	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA, kmem_cache_size(ksm_orphan_cache));
-}
-
-/**
- * ksm_item_link - link an item to the node whose folio its page maps, or is about to map
- * @span: its span
- * @pos: its position; not UNSTABLE
- * @stable: the node
- * @anon_vma: finds the mapping's VMA; gets a reference
- * @pgoff: where in it
- *
- * Context: folio lock held (or the node is not yet known to anybody), owner of the slot; PTE lock
- * may be held. The span's other merged items have the same pgoff less page number.
- */
-void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
-		   struct anon_vma *anon_vma, unsigned long pgoff)
-{
-	struct ksm_link *link = &span->items[pos].link;
-
-	VM_WARN_ON_ONCE(span->merged && pgoff != ksm_item_pgoff(span, pos));
-	if (!span->merged)
-		span->delta = pgoff - ksm_item_vpn(span, pos);
-	ksm_item_to(span, pos, KSM_ITEM_MERGED);
-	get_anon_vma(anon_vma);
-	link->anon_vma = anon_vma;
-	link->stable = (unsigned long)stable | pos;
-	hlist_add_head(&link->node, &stable->items);
-	if (!stable->nr_items)
-		ksm_stat_add(&stable->domain->stats, KSM_STAT_SHARED, 1);
-	WRITE_ONCE(stable->nr_items, stable->nr_items + 1);
-	if (!list_empty(&stable->idle))
-		ksm_stable_set_idle(stable, false);
-}
-
-static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int pos,
-					  struct ksm_stable *stable)
-{
-	struct ksm_link *link = &span->items[pos].link;
-	struct anon_vma *anon_vma = link->anon_vma;
-
-	hlist_del(&link->node);
-	WRITE_ONCE(stable->nr_items, stable->nr_items - 1);
-	if (!stable->nr_items)
-		ksm_stat_add(&stable->domain->stats, KSM_STAT_SHARED, -1);
-	ksm_item_to(span, pos, KSM_ITEM_NONE);
-	ksm_item_set_key(span, pos, 0);
-	trace_ksm_remove_rmap_item(stable->pfn, &span->items[pos], ksm_slot_mm(span->slot));
-	return anon_vma;
-}
-
-/* Has an anon_vma VMAs of other mms? They may map the page without an item. */
-static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff,
-				struct mm_struct *mm)
-{
-	struct anon_vma_chain *avc;
-	bool forked = false;
-
-	anon_vma_lock_read(anon_vma);
-	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
-		forked = avc->vma->vm_mm != mm;
-		if (forked)
-			break;
-	}
-	anon_vma_unlock_read(anon_vma);
-	return forked;
-}
-
-static void ksm_item_unlink_live(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
-				 struct folio *folio)
-{
-	unsigned long pgoff = ksm_item_pgoff(span, pos);
-	struct anon_vma *anon_vma = __ksm_item_unlink(span, pos, stable);
-
-	if (!folio_mapped(folio))
-		ksm_stable_free_orphans(stable);
-	else if (ksm_anon_vma_forked(anon_vma, pgoff, ksm_slot_mm(span->slot)))
-		ksm_stable_add_orphan(stable, anon_vma, pgoff);
-	if (!stable->nr_items)
-		ksm_stable_set_idle(stable, true);
-	put_anon_vma(anon_vma);
-}
-
-static void ksm_item_unlink_stale(struct ksm_span *span, unsigned int pos,
-				  struct ksm_stable *stable)
-{
-	struct ksm_bucket *bucket = ksm_forest_bucket(&stable->domain->forest, stable->leaf.key);
-	struct anon_vma *anon_vma;
-	bool last;
-
-	spin_lock(&bucket->lock);
-	__ksm_stable_retire(bucket, stable);
-	anon_vma = __ksm_item_unlink(span, pos, stable);
-	last = !stable->nr_items;
-	spin_unlock(&bucket->lock);
-
-	put_anon_vma(anon_vma);
-	if (last) {
-		ksm_stable_free_orphans(stable);
-		ksm_stable_free(stable);
-	}
-}
-
-/**
- * ksm_stable_trylock - lock a node's folio, if it can be had at once
- * @stable: a node that is not freed meanwhile
- *
- * Return: the folio, locked and referenced, whose mapping points to the node; or NULL.
- */
-struct folio *ksm_stable_trylock(struct ksm_stable *stable)
-{
-	struct folio *folio;
-
-	if (ksm_stable_peek(stable, &folio) != KSM_KEYHOLE_OK)
-		return NULL;
-	if (folio_trylock(folio)) {
-		if (ksm_stable_owns(stable, folio))
-			return folio;
-		folio_unlock(folio);
-	}
-	folio_put(folio);
-	return NULL;
-}
-
-/**
- * ksm_item_unlink - take an item off its node; it becomes NONE
- * @span: its span
- * @pos: its position; MERGED
- * @wait: wait for the folio lock
- *
- * Context: owner of the slot; no folio, PTE or bucket lock held. May sleep if @wait.
- * Return: 0; or -EAGAIN when @wait is false and the folio is locked, then the item stays.
- */
-int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait)
-{
-	struct ksm_stable *stable = ksm_item_stable(span, pos);
-	struct folio *folio;
-	bool live;
-
-	for (;;) {
-		switch (ksm_stable_peek(stable, &folio)) {
-		case KSM_KEYHOLE_STALE:
-			ksm_item_unlink_stale(span, pos, stable);
-			return 0;
-		case KSM_KEYHOLE_BUSY:
-			if (!wait)
-				return -EAGAIN;
-			cond_resched();
-			continue;
-		case KSM_KEYHOLE_OK:
-			break;
-		}
-		if (wait) {
-			folio_lock(folio);
-		} else if (!folio_trylock(folio)) {
-			folio_put(folio);
-			return -EAGAIN;
-		}
-		live = ksm_stable_owns(stable, folio);
-		if (live)
-			ksm_item_unlink_live(span, pos, stable, folio);
-		folio_unlock(folio);
-		folio_put(folio);
-		if (live)
-			return 0;
-	}
-}
-
-static void ksm_stable_retire(struct ksm_stable *stable)
-{
-	struct ksm_bucket *bucket = ksm_forest_bucket(&stable->domain->forest, stable->leaf.key);
-
-	spin_lock(&bucket->lock);
-	__ksm_stable_retire(bucket, stable);
-	spin_unlock(&bucket->lock);
-}
-
-/* The folio is still there: free the node if nothing maps it any more. */
-static bool ksm_stable_sweep_live(struct ksm_stable *stable, struct folio *folio)
-{
-	bool gone;
-
-	if (!folio_trylock(folio))
-		return false;
-	gone = ksm_stable_owns(stable, folio) && !folio_mapped(folio) && !stable->nr_items;
-	if (gone) {
-		ksm_stable_retire(stable);
-		WRITE_ONCE(folio->mapping, (void *)PAGE_MAPPING_KSM);
-	}
-	folio_unlock(folio);
-	return gone;
-}
-
-static bool ksm_stable_sweep_one(struct ksm_stable *stable)
-{
-	struct folio *folio;
-	bool gone;
-
-	switch (ksm_stable_peek(stable, &folio)) {
-	case KSM_KEYHOLE_OK:
-		gone = ksm_stable_sweep_live(stable, folio);
-		folio_put(folio);
-		return gone;
-	case KSM_KEYHOLE_STALE:
-		ksm_stable_retire(stable);
-		return true;
-	case KSM_KEYHOLE_BUSY:
-		break;
-	}
-	return false;
-}
-
-/**
- * ksm_stable_follow_node - move a node whose folio has migrated to the tree of its new scope
- * @stable: the node; an item of the caller's is linked to it
- *
- * Context: scan_sem held; takes the folio lock by trylock.
- */
-void ksm_stable_follow_node(struct ksm_stable *stable)
-{
-	struct ksm_domain *domain = stable->domain;
-	struct folio *folio = ksm_stable_trylock(stable);
-	struct ksm_bucket *bucket;
-	u32 salt;
-
-	if (!folio)
-		return;
-	if (!ksm_stable_at_home(stable, folio)) {
-		bucket = ksm_forest_bucket(&domain->forest, stable->leaf.key);
-		spin_lock(&bucket->lock);
-		__ksm_stable_erase(bucket, stable);
-		spin_unlock(&bucket->lock);
-
-		salt = ksm_node_salt(domain, stable->nid) ^ ksm_node_salt(domain, folio_nid(folio));
-		stable->leaf.key ^= ksm_key(salt, 0);
-		stable->nid = folio_nid(folio);
-		bucket = ksm_forest_bucket(&domain->forest, stable->leaf.key);
-		spin_lock(&bucket->lock);
-		__ksm_stable_insert(bucket, stable);
-		spin_unlock(&bucket->lock);
-	}
-	folio_unlock(folio);
-	folio_put(folio);
-}
-
-/**
- * ksm_stable_sweep - free idle nodes that have gone stale or whose folio nobody maps
- * @domain: the domain
- * @nr: how many to look at
- *
- * Context: scan_sem held, by one sweeper at a time; takes folio locks by trylock. May sleep.
- * Return: how many were freed.
- */
-unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr)
-{
-	unsigned int freed = 0;
-	LIST_HEAD(kept);
-
-	lockdep_assert_held(&domain->scan_sem);
-	spin_lock(&domain->idle_lock);
-	while (nr-- && !list_empty(&domain->idle)) {
-		struct ksm_stable *stable =
-			list_first_entry(&domain->idle, struct ksm_stable, idle);
-
-		list_del_init(&stable->idle);
-		spin_unlock(&domain->idle_lock);
-		if (ksm_stable_sweep_one(stable)) {
-			ksm_stable_free_orphans(stable);
-			ksm_stable_free(stable);
-			freed++;
-			stable = NULL;
-		}
-		cond_resched();
-		spin_lock(&domain->idle_lock);
-		if (stable)
-			list_add_tail(&stable->idle, &kept);
-	}
-	list_splice_tail(&kept, &domain->idle);
-	spin_unlock(&domain->idle_lock);
-	return freed;
-}
-
-static void ksm_bucket_drop_range(struct ksm_bucket *bucket, unsigned long start_pfn,
-				  unsigned long end_pfn)
-{
-	struct ksm_stable *head, *dup, *next;
-	struct ksm_leaf *leaf, *following;
-
-	for (leaf = ksm_leaf_lower_bound(&bucket->stable, 0); leaf; leaf = following) {
-		following = ksm_leaf_next(leaf);
-		head = container_of(leaf, struct ksm_stable, leaf);
-		list_for_each_entry_safe(dup, next, &head->dups, dups) {
-			if (dup->pfn >= start_pfn && dup->pfn < end_pfn)
-				__ksm_stable_retire(bucket, dup);
-		}
-		if (head->pfn >= start_pfn && head->pfn < end_pfn)
-			__ksm_stable_retire(bucket, head);
-	}
-}
-
-/**
- * ksm_stable_drop_range - forget the nodes of memory that went offline
- * @domain: the domain
- * @start_pfn: first page
- * @end_pfn: page behind the last
- *
- * Their folios are free, so the nodes are stale; but their struct pages are about to vanish, so
- * this looks at the nodes only. Their items leave when they are visited.
- *
- * Context: scan_sem held for write. May sleep.
- */
-void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn,
-			   unsigned long end_pfn)
-{
-	unsigned long i;
-
-	lockdep_assert_held_write(&domain->scan_sem);
-	for (i = 0; i < 1UL << domain->forest.bits; i++) {
-		struct ksm_bucket *bucket = &domain->forest.buckets[i];
-
-		spin_lock(&bucket->lock);
-		ksm_bucket_drop_range(bucket, start_pfn, end_pfn);
-		spin_unlock(&bucket->lock);
-		if (!(i & 1023))
-			cond_resched();
-	}
-	synchronize_rcu();	/* pairs with ksm_stable_peek() */
-	ksm_stable_sweep(domain, UINT_MAX);
 }

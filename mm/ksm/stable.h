@@ -79,6 +79,9 @@ enum ksm_match {
 	KSM_MATCH_BUSY,
 };
 
+#define KSM_PFN_NONE	ULONG_MAX	/* of a node that is new, or was found stale */
+
+/* stable.c */
 int ksm_stable_init(void);
 struct ksm_stable *ksm_stable_alloc(struct ksm_domain *domain);
 void ksm_stable_free(struct ksm_stable *stable);
@@ -94,10 +97,20 @@ bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr);
 bool ksm_stable_is_stale(struct ksm_stable *stable);
 struct folio *ksm_stable_trylock(struct ksm_stable *stable);
 bool ksm_stable_is_lone(struct ksm_stable *stable);
+enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio);
+bool ksm_stable_at_home(const struct ksm_stable *stable, const struct folio *folio);
+void __ksm_stable_insert(struct ksm_bucket *bucket, struct ksm_stable *stable);
+void __ksm_stable_erase(struct ksm_bucket *bucket, struct ksm_stable *stable);
+void __ksm_stable_retire(struct ksm_bucket *bucket, struct ksm_stable *stable);
 
+/* link.c */
+int ksm_link_init(void);
+void ksm_stable_free_orphans(struct ksm_stable *stable);
 void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 		   struct anon_vma *anon_vma, unsigned long pgoff);
 int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait);
+
+/* sweep.c */
 unsigned int ksm_stable_sweep(struct ksm_domain *domain, unsigned int nr);
 void ksm_stable_follow_node(struct ksm_stable *stable);
 void ksm_stable_drop_range(struct ksm_domain *domain, unsigned long start_pfn,

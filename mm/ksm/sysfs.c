@@ -72,6 +72,82 @@ static ssize_t ksm_store_bool(struct kobject *kobj, struct kobj_attribute *kattr
 	return count;
 }
 
+static ssize_t ksm_store_pages_to_scan(struct kobject *kobj, struct kobj_attribute *kattr,
+				       const char *buf, size_t count)
+{
+	struct ksm_domain *domain = &ksm_host;
+	ssize_t err = count;
+	unsigned int value;
+
+	if (kstrtouint(buf, 10, &value))
+		return -EINVAL;
+	mutex_lock(&domain->advisor_lock);
+	if (domain->knobs.advisor)
+		err = -EINVAL;
+	else
+		WRITE_ONCE(domain->knobs.pages_to_scan, value);
+	mutex_unlock(&domain->advisor_lock);
+	wake_up_interruptible(&domain->wait);
+	return err;
+}
+
+static ssize_t ksm_show_advisor_mode(struct kobject *kobj, struct kobj_attribute *kattr, char *buf)
+{
+	return sysfs_emit(buf,
+			  ksm_host.knobs.advisor ? "none [scan-time]\n" : "[none] scan-time\n");
+}
+
+static ssize_t ksm_store_advisor_mode(struct kobject *kobj, struct kobj_attribute *kattr,
+				      const char *buf, size_t count)
+{
+	struct ksm_knobs *knobs = &ksm_host.knobs;
+	bool advisor = sysfs_streq(buf, "scan-time");
+
+	if (!advisor && !sysfs_streq(buf, "none"))
+		return -EINVAL;
+	mutex_lock(&ksm_host.advisor_lock);
+	if (knobs->advisor != advisor) {
+		knobs->advisor = advisor;
+		WRITE_ONCE(knobs->pages_to_scan,
+			   advisor ? knobs->advice.min_pages : KSM_PAGES_TO_SCAN);
+	}
+	mutex_unlock(&ksm_host.advisor_lock);
+	wake_up_interruptible(&ksm_host.wait);
+	return count;
+}
+
+/* A limit of the advisor, from @low to @high. */
+static ssize_t ksm_store_advice(struct kobj_attribute *kattr, const char *buf, size_t count,
+				unsigned int low, unsigned int high)
+{
+	unsigned int value;
+
+	if (kstrtouint(buf, 10, &value) || value < low || value > high)
+		return -EINVAL;
+	mutex_lock(&ksm_host.advisor_lock);
+	WRITE_ONCE(*(unsigned int *)ksm_attr_setting(kattr), value);
+	mutex_unlock(&ksm_host.advisor_lock);
+	return count;
+}
+
+static ssize_t ksm_store_max_cpu(struct kobject *kobj, struct kobj_attribute *kattr,
+				 const char *buf, size_t count)
+{
+	return ksm_store_advice(kattr, buf, count, 0, 100);
+}
+
+static ssize_t ksm_store_min_pages(struct kobject *kobj, struct kobj_attribute *kattr,
+				   const char *buf, size_t count)
+{
+	return ksm_store_advice(kattr, buf, count, 0, UINT_MAX);
+}
+
+static ssize_t ksm_store_positive(struct kobject *kobj, struct kobj_attribute *kattr,
+				  const char *buf, size_t count)
+{
+	return ksm_store_advice(kattr, buf, count, 1, UINT_MAX);
+}
+
 /* Take scan_sem for write at a time when no memory is going offline. */
 static void ksm_lock_settings(struct ksm_domain *domain)
 {
@@ -252,7 +328,7 @@ static long ksm_stable_node_dups(struct ksm_domain *domain)
 	}
 
 KSM_SETTING(run, run, ksm_show_uint, ksm_store_run);
-KSM_SETTING(pages_to_scan, pages_to_scan, ksm_show_uint, ksm_store_uint);
+KSM_SETTING(pages_to_scan, pages_to_scan, ksm_show_uint, ksm_store_pages_to_scan);
 KSM_SETTING(sleep_millisecs, sleep_millisecs, ksm_show_uint, ksm_store_uint);
 KSM_SETTING(max_page_sharing, max_page_sharing, ksm_show_uint, ksm_store_max_page_sharing);
 #ifdef CONFIG_NUMA
@@ -260,6 +336,13 @@ KSM_SETTING(merge_across_nodes, merge_across_nodes, ksm_show_bool, ksm_store_mer
 #endif
 KSM_SETTING(use_zero_pages, use_zero_pages, ksm_show_bool, ksm_store_bool);
 KSM_SETTING(smart_scan, smart_scan, ksm_show_bool, ksm_store_bool);
+KSM_SETTING(stable_node_chains_prune_millisecs, chains_prune_millisecs, ksm_show_uint,
+	    ksm_store_uint);
+KSM_SETTING(advisor_mode, advisor, ksm_show_advisor_mode, ksm_store_advisor_mode);
+KSM_SETTING(advisor_max_cpu, advice.max_cpu, ksm_show_uint, ksm_store_max_cpu);
+KSM_SETTING(advisor_min_pages_to_scan, advice.min_pages, ksm_show_uint, ksm_store_min_pages);
+KSM_SETTING(advisor_max_pages_to_scan, advice.max_pages, ksm_show_uint, ksm_store_positive);
+KSM_SETTING(advisor_target_scan_time, advice.target_secs, ksm_show_uint, ksm_store_positive);
 KSM_VALUE(pages_shared, ksm_pages_shared);
 KSM_VALUE(pages_sharing, ksm_pages_sharing);
 KSM_VALUE(pages_unshared, ksm_pages_unshared);
@@ -282,6 +365,12 @@ static struct attribute *ksm_attrs[] = {
 #endif
 	&ksm_attr_use_zero_pages.kattr.attr,
 	&ksm_attr_smart_scan.kattr.attr,
+	&ksm_attr_stable_node_chains_prune_millisecs.kattr.attr,
+	&ksm_attr_advisor_mode.kattr.attr,
+	&ksm_attr_advisor_max_cpu.kattr.attr,
+	&ksm_attr_advisor_min_pages_to_scan.kattr.attr,
+	&ksm_attr_advisor_max_pages_to_scan.kattr.attr,
+	&ksm_attr_advisor_target_scan_time.kattr.attr,
 	&ksm_attr_pages_shared.kattr.attr,
 	&ksm_attr_pages_sharing.kattr.attr,
 	&ksm_attr_pages_unshared.kattr.attr,
