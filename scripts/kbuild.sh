@@ -139,7 +139,15 @@ ticker=$!
 trap 'kill $ticker 2>/dev/null; wait $ticker 2>/dev/null || true' EXIT
 
 status=0
-nice -n 5 "${make[@]}" "$@" >> "$log" 2>&1 < /dev/null 9>&- || status=$?
+run() { nice -n 5 "${make[@]}" "$@" >> "$log" 2>&1 < /dev/null 9>&-; }
+if [ "$*" = bzImage ]; then
+	# ccache, as set above, doesn't see that piggy.S includes the compressed vmlinux, and would give
+	# back an object with an older kernel in it.
+	run vmlinux && rm -f "$out/arch/x86/boot/compressed/piggy.o" &&
+		CCACHE_DISABLE=1 run bzImage || status=$?
+else
+	run "$@" || status=$?
+fi
 grep -E '(warning:|error:|Error [0-9]|undefined reference|\*\*\*)' "$log" >&2 || true
 if [ $status != 0 ]; then
 	tail -n 30 "$log" >&2

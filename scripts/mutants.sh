@@ -45,6 +45,7 @@ read_list() {
 		case $key in
 		name)	name=$value
 			[ -z "${file[$name]-}" ] || die "two mutants are named $name"
+			file[$name]='mm/ksm/*.c'
 			all+=("$name") ;;
 		breaks)	breaks[$name]=$value ;;
 		file)	file[$name]=$value ;;
@@ -57,41 +58,51 @@ read_list() {
 	done < "$list"
 }
 
-# break_file NAME SOURCE DEST: DEST is SOURCE with the mutant in it. The text to replace has to be there
-# exactly once, in the function that the mutant names, if it does. $why says what is wrong.
-break_file() {
-	local name=$1 text head= body tail= first last count
+# cut_file FILE FUNCTION: the file as $head, $body and $tail, of which the body is that function, or all
+# without one.
+cut_file() {
+	local first last
 
-	why=
-	if [ ! -f "$2" ]; then
-		why="no ${file[$name]}"
-		return 1
-	fi
-	body=$(cat "$2"; echo x)
+	head= tail=
+	body=$(cat "$1"; echo x)
 	body=${body%x}
-	if [ -n "${func[$name]-}" ]; then
-		first=$(grep -nE "^[a-z].*[ *]${func[$name]}\(" "$2" | grep -v ';$' | cut -d: -f1)
-		if [ "$(wc -w <<< "$first")" != 1 ]; then
-			why="no function ${func[$name]} in ${file[$name]}"
-			return 1
-		fi
-		last=$(awk -v first="$first" 'NR > first && /^}/ { print NR; exit }' "$2")
-		head=$(sed "$((first - 1))q" "$2"; echo x)
-		head=${head%x}
-		tail=$(sed "1,${last}d" "$2"; echo x)
-		tail=${tail%x}
-		body=$(sed -n "$first,${last}p" "$2"; echo x)
-		body=${body%x}
-	fi
-	text=${body//"${from[$name]}"/}
-	count=$(((${#body} - ${#text}) / ${#from[$name]}))
+	[ -n "$2" ] || return 0
+	first=$(grep -nE "^[a-z].*[ *]$2\(" "$1" | grep -v ';$' | cut -d: -f1)
+	[ "$(wc -w <<< "$first")" = 1 ] || return 1
+	last=$(awk -v first="$first" 'NR > first && /^}/ { print NR; exit }' "$1")
+	head=$(sed "$((first - 1))q" "$1"; echo x)
+	head=${head%x}
+	tail=$(sed "1,${last}d" "$1"; echo x)
+	tail=${tail%x}
+	body=$(sed -n "$first,${last}p" "$1"; echo x)
+	body=${body%x}
+}
+
+# break_file NAME SOURCE DEST: puts the mutant's file, from the tree SOURCE, with the mutant in it into
+# the tree DEST; $path says which. The text to replace has to be there exactly once, in the function that
+# the mutant names, if it does. $why says what is wrong.
+break_file() {
+	local name=$1 candidate head body tail rest count=0 broken
+
+	why= path=
+	for candidate in "$2"/${file[$name]}; do
+		[ -f "$candidate" ] && grep -qF -- "${from[$name]##*$'\n'}" "$candidate" &&
+			cut_file "$candidate" "${func[$name]-}" || continue
+		rest=${body//"${from[$name]}"/}
+		[ ${#rest} != ${#body} ] || continue
+		count=$((count + (${#body} - ${#rest}) / ${#from[$name]}))
+		path=${candidate#"$2"/}
+		# Quoted, as & would be special.
+		broken=$head${body/"${from[$name]}"/"${to[$name]}"}$tail
+	done
 	if [ $count != 1 ]; then
-		why="matches $count times in ${file[$name]}"
+		why="${func[$name]:+in ${func[$name]}() }matches $count times in ${file[$name]}"
 		return 1
 	fi
-	# Not in place: the file may be a hard link to the base's. Quoted, as & is special else.
-	printf '%s%s%s' "$head" "${body/"${from[$name]}"/"${to[$name]}"}" "$tail" > "$3.new"
-	mv "$3.new" "$3"
+	# Not in place: the file may be a hard link to the base's.
+	mkdir -p "$(dirname "$3/$path")"
+	printf '%s' "$broken" > "$3/$path.new"
+	mv "$3/$path.new" "$3/$path"
 }
 
 # Brings what make tree brought to build/linux over to the copy, file by file, new time stamps for changes only.
@@ -123,7 +134,14 @@ put() {
 	cmp -s "$pristine/$1" "$copy/$1" || install -D -m 644 "$pristine/$1" "$copy/$1"
 }
 
-build() { nice -n 5 "$top/scripts/kbuild.sh" mutant mutant > "$logs/mutant-build.log" 2>&1; }
+# ccache may know piggy.o, which includes the whole compressed kernel, by the kernel's size alone.
+build() {
+	local boot=$copy/.out-mutant/arch/x86/boot/compressed
+
+	nice -n 5 "$top/scripts/kbuild.sh" mutant mutant vmlinux > "$logs/mutant-build.log" 2>&1 &&
+		rm -f "$boot/piggy.o" &&
+		CCACHE_DISABLE=1 nice -n 5 "$top/scripts/kbuild.sh" mutant mutant bzImage >> "$logs/mutant-build.log" 2>&1
+}
 
 # failures FILE: the failed tests in some TAP, with the name of the program before each. Programs
 # with a status but no failed test get a line as well.
@@ -233,7 +251,7 @@ judge() {
 	local name=$1 log=$logs/mutant-$1.log units vms
 
 	why= by=
-	break_file "$name" "$pristine/${file[$name]}" "$copy/${file[$name]}" || return 2
+	break_file "$name" "$pristine" "$copy" || return 2
 	units=$(wanted unit "$name")
 	vms=$(wanted vm "$name")
 	if [ -n "$units" ]; then
@@ -259,76 +277,82 @@ caught_by() {
 	[ ${#found[@]} = 1 ] || by+=" (and $((${#found[@]} - 1)) more)"
 }
 
-mode=run keep=0
-while getopts klt opt; do
-	case $opt in
-	k) keep=1 ;;
-	l) mode=list ;;
-	t) mode=test ;;
-	*) sed -n '/^#   mutants.sh/,/^# The/s/^# \{0,3\}//p' "$0" >&2; exit 1 ;;
-	esac
-done
-shift $((OPTIND - 1))
-
-read_list
-names=("$@")
-[ $# -gt 0 ] || names=("${all[@]}")
-for name in "${names[@]}"; do
-	[ -n "${file[$name]-}" ] && [ -n "${from[$name]-}" ] && [ -n "${wants[$name]-}" ] ||
-		die "$name is no mutant, or lacks file, from or tests"
-done
-
-exec 8> "$top/build/.mutant.lock"
-flock -n 8 || die "another run is under way"
-
-tree || exit 1
-if [ $mode = list ]; then
-	bad=0
-	for name in "${names[@]}"; do
-		break_file "$name" "$top/build/linux/${file[$name]}" "$logs/mutant-list" || bad=1
-		printf '%-24s %s%s\n' "$name" "${breaks[$name]}" "${why:+  -- $why}"
+# All of it is read before it starts, so that the script may be edited meanwhile.
+main() {
+	mode=run keep=0
+	while getopts klt opt; do
+		case $opt in
+		k) keep=1 ;;
+		l) mode=list ;;
+		t) mode=test ;;
+		*) sed -n '/^#   mutants.sh/,/^# The/s/^# \{0,3\}//p' "$0" >&2; exit 1 ;;
+		esac
 	done
-	rm -f "$logs/mutant-list"
-	exit $bad
-fi
+	shift $((OPTIND - 1))
 
-guest_programs || exit 1
-(flock 9; refresh) 9> "$top/build/.tree.lock" || exit 1
-# Both change while this runs, but what is judged must not.
-rm -rf "$vm"
-cp -r "$tests/vm" "$vm"
+	read_list
+	names=("$@")
+	[ $# -gt 0 ] || names=("${all[@]}")
+	for name in "${names[@]}"; do
+		[ -n "${from[$name]-}" ] && [ -n "${wants[$name]-}" ] ||
+			die "$name is no mutant, or lacks from or tests"
+	done
 
-identity=$(cd "$pristine" && find . -type f -print0 | sort -z | xargs -0 cat | cat - "$list" "$vm"/ksm_* | sha1sum)
-if [ $keep = 0 ] || [ "$(head -n 1 "$results" 2>/dev/null)" != "$identity" ]; then
-	echo "$identity" > "$results"
-fi
+	exec 8> "$top/build/.mutant.lock"
+	flock -n 8 || die "another run is under way"
 
-judge_unbroken "${names[@]}"
-status=0
-[ ! -s "$unbroken" ] || status=1
-[ $mode = run ] || exit $status
-
-caught=0 survived=0
-for name in "${names[@]}"; do
-	if line=$(grep "^caught    $name " "$results"); then
-		caught=$((caught + 1))
-		echo "$line"
-		continue
+	tree || exit 1
+	if [ $mode = list ]; then
+		bad=0
+		for name in "${names[@]}"; do
+			break_file "$name" "$top/build/linux" "$copy.list" || bad=1
+			printf '%-24s %s%s\n' "$name" "${breaks[$name]}" "${why:+  -- $why}"
+		done
+		rm -rf "$copy.list"
+		exit $bad
 	fi
-	start=$SECONDS
-	verdict=0
-	judge "$name" || verdict=$?
-	put "${file[$name]}"
-	case $verdict in
-	0)	caught=$((caught + 1))
-		line=$(printf 'caught    %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$by")
-		echo "$line" >> "$results" ;;
-	1)	survived=$((survived + 1))
-		line=$(printf 'SURVIVED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "${wants[$name]}") ;;
-	*)	survived=$((survived + 1))
-		line=$(printf 'UNJUDGED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$why") ;;
-	esac
-	echo "$line"
-done
-echo "$caught caught, $survived survived"
-[ $survived = 0 ] && [ $status = 0 ]
+
+	guest_programs || exit 1
+	(flock 9; refresh) 9> "$top/build/.tree.lock" || exit 1
+	# Both change while this runs, but what is judged must not.
+	rm -rf "$vm"
+	cp -r "$tests/vm" "$vm"
+
+	identity=$(cd "$pristine" && find . -type f -print0 | sort -z | xargs -0 cat | cat - "$list" "$vm"/ksm_* | sha1sum)
+	if [ $keep = 0 ] || [ "$(head -n 1 "$results" 2>/dev/null)" != "$identity" ]; then
+		echo "$identity" > "$results"
+	fi
+
+	judge_unbroken "${names[@]}"
+	status=0
+	[ ! -s "$unbroken" ] || status=1
+	[ $mode = run ] || exit $status
+
+	caught=0 survived=0
+	for name in "${names[@]}"; do
+		if line=$(grep "^caught    $name " "$results"); then
+			caught=$((caught + 1))
+			echo "$line"
+			continue
+		fi
+		start=$SECONDS
+		verdict=0
+		judge "$name" || verdict=$?
+		[ -z "$path" ] || put "$path"
+		case $verdict in
+		0)	caught=$((caught + 1))
+			line=$(printf 'caught    %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$by")
+			echo "$line" >> "$results" ;;
+		1)	survived=$((survived + 1))
+			line=$(printf 'SURVIVED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "${wants[$name]}") ;;
+		*)	survived=$((survived + 1))
+			line=$(printf 'UNJUDGED  %-24s %4d s  %-50s %s' "$name" $((SECONDS - start)) "${breaks[$name]}" "$why") ;;
+		esac
+		echo "$line"
+	done
+	echo "$caught caught, $survived survived"
+	[ $survived = 0 ] && [ $status = 0 ]
+	exit
+}
+
+main "$@"

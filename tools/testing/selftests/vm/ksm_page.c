@@ -192,6 +192,38 @@ size_t area_sharing_with(const void *area, size_t pages, const void *page)
 	return n;
 }
 
+/* How many pages of an area have a bit in pagemap. */
+size_t area_count(const void *area, size_t pages, uint64_t pagemap_bit)
+{
+	uint64_t *map = area_pagemap(area, pages);
+	size_t n = 0, i;
+
+	for (i = 0; map && i < pages; i++)
+		n += !!(map[i] & pagemap_bit);
+	free(map);
+	return n;
+}
+
+/* How many pages of an area are mapped to KSM pages, shared or not. */
+size_t area_ksm_pages(const void *area, size_t pages)
+{
+	uint64_t *map = area_pagemap(area, pages), flags;
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	size_t n = 0, i;
+
+	for (i = 0; map && fd >= 0 && i < pages; i++) {
+		if (!(map[i] & PAGEMAP_PRESENT))
+			continue;
+		if (pread(fd, &flags, sizeof(flags), (map[i] & PAGEMAP_PFN) *
+			  sizeof(flags)) == sizeof(flags))
+			n += flags >> KPF_KSM_BIT & 1;
+	}
+	if (fd >= 0)
+		close(fd);
+	free(map);
+	return n;
+}
+
 static int by_pfn(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a & PAGEMAP_PFN;

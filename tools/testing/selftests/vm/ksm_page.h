@@ -45,6 +45,8 @@ bool page_is_zero_page(const void *addr);
 bool pages_shared(const void *a, const void *b);
 size_t area_sharing_with(const void *area, size_t pages, const void *page);
 size_t area_frames(const void *area, size_t pages);
+size_t area_count(const void *area, size_t pages, uint64_t pagemap_bit);
+size_t area_ksm_pages(const void *area, size_t pages);
 
 int64_t area_smaps(const void *addr, const char *field);
 bool area_vmflag(const void *addr, const char *flag);

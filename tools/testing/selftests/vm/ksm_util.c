@@ -304,6 +304,50 @@ int ksm_passes(unsigned int passes)
 	return ret ? ret : err;
 }
 
+/*
+ * ksmd sleeps for long after each pass; a new value of sleep_millisecs wakes
+ * it. One that comes before it has fallen asleep does not, so there are more.
+ */
+static int one_pass(void)
+{
+	static long sleep_ms = 1000000;
+	double now = ksm_now(), end = now + ksm_wait_seconds(), again = now + 1;
+	int64_t goal = ksm_get("full_scans") + 1;
+	int ret = ksm_set("sleep_millisecs", ++sleep_ms);
+
+	if (!ret)
+		ret = ksm_start();
+	while (!ret && ksm_get("full_scans") < goal) {
+		now = ksm_now();
+		if (now > end)
+			return -ETIME;
+		if (now > again) {
+			ret = ksm_set("sleep_millisecs", ++sleep_ms);
+			again = now + 1;
+		}
+		usleep(POLL_US);
+	}
+	return ret;
+}
+
+/*
+ * Run @passes passes and not one more, then stop. The first one goes on with
+ * what ksm_passes() may have left unfinished; a step ends with its pass.
+ */
+int ksm_step(unsigned int passes)
+{
+	int64_t sleep_ms = ksm_get("sleep_millisecs");
+	int ret = 0, err;
+
+	while (!ret && passes--)
+		ret = one_pass();
+	err = ksm_stop();
+	if (!ret)
+		ret = err;
+	err = ksm_set("sleep_millisecs", sleep_ms);
+	return ret ? ret : err;
+}
+
 /* Wait, with ksmd running, until nothing is shared: exits are noted by ksmd. */
 int ksm_wait_quiet(void)
 {

@@ -28,6 +28,9 @@
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT		21
 #endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23
 #endif
@@ -52,6 +55,7 @@ int ksm_stop(void);
 int ksm_unmerge(void);
 int ksm_wait_passes(unsigned int passes);
 int ksm_passes(unsigned int passes);
+int ksm_step(unsigned int passes);
 int ksm_wait_value(const char *file, int64_t value);
 int ksm_wait_quiet(void);
 
