@@ -13,7 +13,8 @@ names_exist() {
 	local name bad=0
 	while read -r name; do
 		[ -e "$name" ] || [ -e "build/linux/$name" ] || { echo "$1 names $name"; bad=1; }
-	done < <(grep -oE '\b(mm|include|tools|scripts|Documentation|configs|patches|fs|kernel)/[A-Za-z0-9_./-]+[A-Za-z0-9_]' "$1" | sort -u)
+	done < <(grep -oE '(^|[^A-Za-z0-9_./-])(mm|include|tools|scripts|Documentation|configs|patches|fs|kernel)/[A-Za-z0-9_./-]+[A-Za-z0-9_]' "$1" |
+		sed 's/^[^A-Za-z]//' | sort -u)
 	return $bad
 }
 

@@ -194,7 +194,7 @@ run_vm() {
 		command+="; "
 	done
 	nice -n 5 "$top/scripts/vm.sh" -s -l vm-mutant -m 3072 -n 2 -d 512M -d 512M -f "$vm:/tests" \
-		-a "$append" -t $total mutant-mutant "$command exit 0" > "$logs/vm-mutant.log" 2>&1 || status=$?
+		-a "$append" -t $total mutant-mutant "$command exit 0" > "$logs/vm-mutant.log" 2>&1 8>&- || status=$?
 	cp "$logs/vm-mutant.out" "$log"
 	case $status in
 	0) ;;

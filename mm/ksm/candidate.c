@@ -80,43 +80,65 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
 	       !mm_forbids_zeropage(ksm_slot_mm(span->slot));
 }
 
+/*
+ * Look for a partner, and put the item in the tree if it is not there and has none. An item with an
+ * unresolved match stays in the tree while it is tried again, so that others find it.
+ */
+static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
+					 struct ksm_span *span, unsigned int pos,
+					 struct page *page, u64 key, struct folio **folio)
+{
+	const unsigned int turn = scan->pass >> ksm_item_age(span, pos);
+	struct ksm_item *lone, *peer;
+	struct ksm_stable *stable;
+	enum ksm_match match;
+
+	match = __ksm_stable_lookup(bucket, key, &stable, folio);
+	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_BUSY)
+		return match;
+	lone = __ksm_unstable_lone(bucket, ksm_key_sample(key));
+	if (lone)
+		ksm_want_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone), 0, NULL);
+	peer = __ksm_unstable_peer(bucket, key, turn, &span->items[pos]);
+	if (peer) {
+		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), key, page);
+		return KSM_MATCH_PEER;
+	}
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
+		__ksm_unstable_insert(bucket, span, pos, key);
+	/* Where all KSM pages are full, there may be room one day. */
+	ksm_item_set_age(span, pos, match == KSM_MATCH_FULL ? KSM_AGE_MAX : 0);
+	return match;
+}
+
 /* The page's full digest is known, and others have its sample. */
 static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span *span,
 					 unsigned int pos, struct page *page, u64 key)
 {
 	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
-	struct ksm_stable *stable;
+	const bool old = ksm_item_age(span, pos);
 	struct folio *folio = NULL;
-	struct ksm_item *lone, *peer = NULL;
 	enum ksm_match match;
 
 	set_bit(pos, &span->crowded);
-	ksm_item_set_key(span, pos, key);
+	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
+		ksm_item_set_key(span, pos, key);
 	if (ksm_zero_wanted(scan, span, page, key)) {
 		ksm_want_work(scan, span, pos, key, KSM_WORK_ZERO, page);
 		return KSM_VISIT_RESTLESS;
 	}
 
 	spin_lock(&bucket->lock);
-	match = __ksm_stable_lookup(bucket, key, &stable, &folio);
-	if (match == KSM_MATCH_NONE || match == KSM_MATCH_FULL) {
-		lone = __ksm_unstable_lone(bucket, ksm_key_sample(key));
-		if (lone)
-			ksm_want_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone), 0, NULL);
-		peer = __ksm_unstable_peer(bucket, key, scan->pass);
-		if (peer)
-			ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), key, page);
-		else
-			__ksm_unstable_insert(bucket, span, pos, key);
-	}
+	match = __ksm_find_partner(scan, bucket, span, pos, page, key, &folio);
 	spin_unlock(&bucket->lock);
 
 	if (match == KSM_MATCH_ROOM)
 		folio_put(folio);
-	if (match == KSM_MATCH_ROOM || peer)
+	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_PEER)
 		ksm_want_work(scan, span, pos, key, KSM_WORK_ATTACH, page);
-	return match == KSM_MATCH_ROOM || match == KSM_MATCH_BUSY || peer ?
-		KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
+	/* What failed before is not news, or else it would keep its span from backing off. */
+	return match == KSM_MATCH_NONE || match == KSM_MATCH_FULL || old ? KSM_VISIT_CALM :
+									   KSM_VISIT_RESTLESS;
 }
 
 /*
@@ -192,12 +214,14 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 	}
 	if (state == KSM_ITEM_SEEN && ksm_item_age(span, pos) &&
 	    !ksm_item_retry_due(span, pos, scan->pass))
-		return KSM_VISIT_RESTLESS;
+		return KSM_VISIT_CALM;
 	if (state == KSM_ITEM_UNSTABLE) {
-		if (old == key && !ksm_item_retry_due(span, pos, scan->pass) &&
-		    (ksm_item_age(span, pos) || !ksm_zero_wanted(scan, span, page, key)))
-			return ksm_item_age(span, pos) ? KSM_VISIT_RESTLESS : KSM_VISIT_CALM;
-		ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
+		bool zero = !ksm_item_age(span, pos) && ksm_zero_wanted(scan, span, page, key);
+
+		if (old == key && !zero && !ksm_item_retry_due(span, pos, scan->pass))
+			return KSM_VISIT_CALM;
+		if (old != key || zero || !full)
+			ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
 	}
 	return ksm_decide(scan, span, pos, page, kaddr, key);
 }

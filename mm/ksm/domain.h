@@ -82,6 +82,7 @@ struct ksm_knobs {
  * @slot_lock: guards the next two, and in every slot: owner, exiting, stamp, linkage
  * @slot_hash: slots by mm
  * @slots: the same as a list, in the order of scanning
+ * @nr_exiting: slots that have left both, and are not yet torn down
  * @idle_lock: guards @idle
  * @idle: stable nodes without items
  * @wait: ksmd sleeps here
@@ -102,6 +103,7 @@ struct ksm_domain {
 	spinlock_t slot_lock;
 	DECLARE_HASHTABLE(slot_hash, KSM_SLOT_HASH_BITS);
 	struct list_head slots;
+	atomic_t nr_exiting;
 
 	spinlock_t idle_lock;
 	struct list_head idle;

@@ -38,6 +38,15 @@ static void ksm_stable_set_idle(struct ksm_stable *stable, bool idle)
 	spin_unlock(&stable->domain->idle_lock);
 }
 
+static void ksm_orphan_free(struct ksm_stable *stable, struct ksm_orphan *orphan)
+{
+	hlist_del(&orphan->node);
+	put_anon_vma(orphan->anon_vma);
+	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
+		     -(long)kmem_cache_size(ksm_orphan_cache));
+	kmem_cache_free(ksm_orphan_cache, orphan);
+}
+
 /**
  * ksm_stable_free_orphans - forget a node's orphans
  * @stable: the node
@@ -49,23 +58,22 @@ void ksm_stable_free_orphans(struct ksm_stable *stable)
 	struct ksm_orphan *orphan;
 	struct hlist_node *next;
 
-	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
-		hlist_del(&orphan->node);
-		put_anon_vma(orphan->anon_vma);
-		ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
-			     -(long)kmem_cache_size(ksm_orphan_cache));
-		kmem_cache_free(ksm_orphan_cache, orphan);
-	}
+	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node)
+		ksm_orphan_free(stable, orphan);
 }
 
 static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
 				  unsigned long pgoff)
 {
 	struct ksm_orphan *orphan;
+	struct hlist_node *next;
 
-	hlist_for_each_entry(orphan, &stable->orphans, node) {
+	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
 		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff)
 			return;
+		/* All who could have mapped the page there have gone. */
+		if (RB_EMPTY_ROOT(&orphan->anon_vma->rb_root.rb_root))
+			ksm_orphan_free(stable, orphan);
 	}
 	orphan = kmem_cache_alloc(ksm_orphan_cache, GFP_NOWAIT | __GFP_NOWARN);
 	if (!orphan)
@@ -199,7 +207,7 @@ int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait)
 		case KSM_KEYHOLE_BUSY:
 			if (!wait)
 				return -EAGAIN;
-			cond_resched();
+			schedule_timeout_uninterruptible(1);
 			continue;
 		case KSM_KEYHOLE_OK:
 			break;

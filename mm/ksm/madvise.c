@@ -74,7 +74,7 @@ int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long e
 	int err;
 
 	if (advice == MADV_MERGEABLE) {
-		if ((vma->vm_flags & VM_MERGEABLE) || !ksm_vma_compatible(vma, vma->vm_flags))
+		if (!ksm_vma_compatible(vma, vma->vm_flags))
 			return 0;
 		err = __ksm_enter(vma->vm_mm);
 		if (!err)

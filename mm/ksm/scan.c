@@ -83,9 +83,15 @@ static const struct mm_walk_ops ksm_walk_ops = {
 	.walk_lock = PGWALK_RDLOCK,
 };
 
+static unsigned long ksm_vma_delta(const struct vm_area_struct *vma)
+{
+	return vma->vm_pgoff - (vma->vm_start >> PAGE_SHIFT);
+}
+
 /*
  * A span at the edge of a VMA may have pages outside of it. When these belong to no area that is
- * scanned, no walk will ever see that they are gone.
+ * scanned, no walk will ever see that they are gone; and when they belong to an area with other
+ * page offsets, they need a span of their own.
  */
 static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
 {
@@ -98,11 +104,11 @@ static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
 		return;
 	for (span = xa_load(&scan->slot->spans, block); span; span = span->next) {
 		for (pos = 0; pos < span->nr; pos++) {
-			if (ksm_item_state(span, pos) == KSM_ITEM_NONE)
-				continue;
 			vma = vma_lookup(ksm_slot_mm(scan->slot), ksm_item_address(span, pos));
 			if (!vma || !ksm_vma_scannable(vma))
 				ksm_span_clear(span, BIT(span->first + pos), false);
+			else if (span->merged && ksm_vma_delta(vma) != span->delta)
+				ksm_span_clear(span, U16_MAX, false);
 		}
 	}
 }
@@ -120,11 +126,13 @@ static bool ksm_scan_vmas(struct ksm_scan *scan)
 			return false;
 		scan->hold -= KSM_HOLD_STEP;
 		if (ksm_vma_scannable(vma)) {
+			if (slot->cursor <= vma->vm_start) {
+				ksm_scan_edge(scan, vma->vm_start);
+				ksm_scan_edge(scan, vma->vm_end);
+			}
 			if (walk_page_range_vma(vma, max(slot->cursor, vma->vm_start), vma->vm_end,
 						&ksm_walk_ops, scan))
 				return false;
-			ksm_scan_edge(scan, vma->vm_start);
-			ksm_scan_edge(scan, vma->vm_end);
 		}
 		slot->cursor = vma->vm_end;
 	}

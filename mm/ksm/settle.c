@@ -13,17 +13,21 @@
  * it, and is tried again every 2nd, 4th, 8th pass. Tests: merge, pin and yield tests in
  * tools/testing/selftests/vm/.
  */
+#include <linux/delay.h>
 #include <linux/pagewalk.h>
+#include <linux/sched/mm.h>
 #include <linux/sort.h>
 #include <linux/swap.h>
+#include <linux/userfaultfd_k.h>
 
 #include "scan.h"
 #include "unmerge.h"
 
+#define KSM_MMAP_TRIES	8
+
 static void ksm_age(struct ksm_span *span, unsigned int pos)
 {
 	ksm_item_set_age(span, pos, ksm_item_age(span, pos) + 1);
-	span->period = 1;
 }
 
 /*
@@ -118,12 +122,25 @@ static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, str
 		ksm_note_outcome(scan, slot, &work[i]);
 }
 
-/* Own a slot and lock its mm, without waiting for either. */
+/* A process that maps and unmaps all the time leaves gaps: don't miss them all. */
+static bool ksm_mmap_try(struct mm_struct *mm)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < KSM_MMAP_TRIES; tries++) {
+		if (mmap_read_trylock(mm))
+			return true;
+		usleep_range(20, 50);
+	}
+	return false;
+}
+
+/* Own a slot and lock its mm, without waiting long for either. */
 static bool ksm_settle_begin(struct ksm_scan *scan, struct ksm_slot *slot)
 {
 	if (slot != scan->slot && !ksm_slot_claim(slot, scan))
 		return false;
-	if (mmap_read_trylock(ksm_slot_mm(slot))) {
+	if (ksm_mmap_try(ksm_slot_mm(slot))) {
 		if (!ksm_mm_gone(ksm_slot_mm(slot)))
 			return true;
 		mmap_read_unlock(ksm_slot_mm(slot));
@@ -155,7 +172,7 @@ static unsigned int ksm_settle_revisits(struct ksm_scan *scan, unsigned int firs
 	unsigned int i;
 
 	for (i = first; i < scan->nr_revisits && scan->revisit[i].slot == slot; i++) {
-		if (begun)
+		if (begun && (i == first || !mmap_lock_is_contended(ksm_slot_mm(slot))))
 			ksm_revisit_one(scan, &scan->revisit[i]);
 		ksm_revisit_put(&scan->revisit[i]);
 	}
@@ -252,12 +269,17 @@ static void ksm_break_lone(struct ksm_slot *slot, unsigned long address)
 	struct vm_area_struct *vma = vma_lookup(ksm_slot_mm(slot), address);
 	unsigned int pos;
 	struct ksm_span *span = ksm_span_lookup(slot, address >> PAGE_SHIFT, &pos);
+	unsigned int noreclaim;
 
-	if (!vma || !span || ksm_item_state(span, pos) != KSM_ITEM_MERGED ||
+	if (!vma || !vma_is_anonymous(vma) || userfaultfd_armed(vma) || !span ||
+	    ksm_item_state(span, pos) != KSM_ITEM_MERGED ||
 	    !ksm_stable_is_lone(ksm_item_stable(span, pos)))
 		return;
+	/* No reclaim, no OOM kill for this; the old page comes free at once. */
+	noreclaim = memalloc_noreclaim_save();
 	if (!ksm_break_range(vma, address, address + PAGE_SIZE))
 		ksm_item_unlink(span, pos, false);
+	memalloc_noreclaim_restore(noreclaim);
 }
 
 static void ksm_settle_promoted(struct ksm_scan *scan)

@@ -263,7 +263,7 @@ int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned lo
  * @slot: owned
  * @pass: number of the pass that has just walked the whole mm
  *
- * Stops when others wait for mmap_lock; the next pass goes on.
+ * Stops after a while when others wait for mmap_lock; the next pass begins anew.
  *
  * Context: mmap_lock held, may sleep.
  */
@@ -271,6 +271,7 @@ void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
 {
 	struct ksm_span *head, *span;
 	unsigned long block;
+	unsigned int nr = 0;
 
 	mmap_assert_locked(ksm_slot_mm(slot));
 	xa_for_each(&slot->spans, block, head) {
@@ -279,7 +280,7 @@ void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
 				ksm_span_clear(span, U16_MAX, false);
 		}
 		ksm_block_prune(slot, block, head);
-		if (mmap_lock_is_contended(ksm_slot_mm(slot)))
+		if (!(++nr & 511) && mmap_lock_is_contended(ksm_slot_mm(slot)))
 			return;
 		cond_resched();
 	}
@@ -356,6 +357,7 @@ static void ksm_slot_teardown(struct ksm_slot *slot)
 	ksm_account(slot->domain, ksm_slot_cache, -1);
 	trace_ksm_exit(mm);
 	mmdrop(mm);
+	atomic_dec(&slot->domain->nr_exiting);
 	ksm_slot_put(slot);
 }
 
@@ -383,6 +385,7 @@ void ksm_slot_exit(struct ksm_domain *domain, struct mm_struct *mm)
 		list_del(&mm_slot->mm_node);
 		clear_bit(MMF_VM_MERGEABLE, &mm->flags);
 		slot->exiting = true;
+		atomic_inc(&domain->nr_exiting);
 		owned = slot->owner;
 	}
 	spin_unlock(&domain->slot_lock);

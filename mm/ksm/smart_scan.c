@@ -42,11 +42,12 @@ void ksm_span_visited(struct ksm_span *span, u32 pass, bool calm)
  * @pos: its position
  * @pass: number of the pass
  *
- * Return: true in each (1 << age)th pass while the item has an age.
+ * Return: true in each (1 << age)th pass while the item has an age; at each visit, if the span has
+ * backed off.
  */
 bool ksm_item_retry_due(const struct ksm_span *span, unsigned int pos, u32 pass)
 {
 	unsigned int age = ksm_item_age(span, pos);
 
-	return age && !(pass & ((1U << age) - 1));
+	return age && (span->period > 1 || !(pass & ((1U << age) - 1)));
 }

@@ -145,5 +145,5 @@ void ksm_item_set_key(struct ksm_span *span, unsigned int pos, u64 key)
 void ksm_item_set_age(struct ksm_span *span, unsigned int pos, unsigned int age)
 {
 	span->ages &= ~(3U << (2 * pos));
-	span->ages |= min(age, 3U) << (2 * pos);
+	span->ages |= min(age, KSM_AGE_MAX) << (2 * pos);
 }

@@ -23,6 +23,7 @@
 
 #define KSM_BLOCK_SHIFT		4
 #define KSM_BLOCK_PAGES		(1U << KSM_BLOCK_SHIFT)
+#define KSM_AGE_MAX		3U
 
 struct anon_vma;
 struct ksm_slot;
@@ -78,6 +79,7 @@ struct ksm_item {
  * @first: number in the block of the first page; constant
  * @nr: number of items; constant
  * @period: visited when the pass number divides by it
+ * @restless: part of it was visited in this pass and was not calm
  * @items: the items
  *
  * All that is neither constant nor said otherwise belongs to the owner of the slot, see slot.h.
@@ -96,6 +98,7 @@ struct ksm_span {
 	u8 first;
 	u8 nr;
 	u8 period;
+	bool restless;
 	struct ksm_item items[] __aligned(16);
 };
 

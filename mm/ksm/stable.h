@@ -71,12 +71,14 @@ enum ksm_keyhole {
  * @KSM_MATCH_ROOM: a node that may get more mappings
  * @KSM_MATCH_FULL: nodes, but each has as many mappings as allowed
  * @KSM_MATCH_BUSY: a node whose folio can't be had just now
+ * @KSM_MATCH_PEER: none, but an item of the unstable tree; never from the stable tree's functions
  */
 enum ksm_match {
 	KSM_MATCH_NONE,
 	KSM_MATCH_ROOM,
 	KSM_MATCH_FULL,
 	KSM_MATCH_BUSY,
+	KSM_MATCH_PEER,
 };
 
 #define KSM_PFN_NONE	ULONG_MAX	/* of a node that is new, or was found stale */

@@ -281,12 +281,12 @@ static long ksm_pages_volatile(struct ksm_domain *domain)
 
 static long ksm_pages_scanned(struct ksm_domain *domain)
 {
-	return ksm_stat_value(domain, KSM_STAT_SCANNED);
+	return atomic_long_read(&domain->stats.count[KSM_STAT_SCANNED]);
 }
 
 static long ksm_pages_skipped(struct ksm_domain *domain)
 {
-	return ksm_stat_value(domain, KSM_STAT_SKIPPED);
+	return atomic_long_read(&domain->stats.count[KSM_STAT_SKIPPED]);
 }
 
 static long ksm_full_scans(struct ksm_domain *domain)

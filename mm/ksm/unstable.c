@@ -121,15 +121,17 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
 }
 
 /**
- * __ksm_unstable_peer - find an item with the same key
+ * __ksm_unstable_peer - find another item with the same key
  * @bucket: of @key
  * @key: position bits 0
  * @turn: which to choose when there are several, so that none hides the others for ever
+ * @self: the item that asks
  *
  * Context: bucket lock held.
  * Return: the item, or NULL.
  */
-struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn)
+struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn,
+				     const struct ksm_item *self)
 {
 	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key);
 	struct ksm_leaf *peers[KSM_PEERS_TRIED];
@@ -137,7 +139,9 @@ struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigne
 
 	lockdep_assert_held(&bucket->lock);
 	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS_TRIED;
-	     leaf = ksm_leaf_next(leaf))
-		peers[nr++] = leaf;
+	     leaf = ksm_leaf_next(leaf)) {
+		if (leaf != &self->leaf)
+			peers[nr++] = leaf;
+	}
 	return nr ? ksm_leaf_item(peers[turn % nr]) : NULL;
 }

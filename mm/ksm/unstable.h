@@ -13,6 +13,7 @@ void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key);
 void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_state to);
 bool __ksm_sample_known(struct ksm_bucket *bucket, u32 sample);
 struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample);
-struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn);
+struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn,
+				     const struct ksm_item *self);
 
 #endif /* _MM_KSM_UNSTABLE_H */

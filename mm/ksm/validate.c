@@ -301,6 +301,8 @@ static void ksm_check_counters(struct ksm_check *check, const long *before)
 	const struct ksm_stats *stats = &check->domain->stats;
 	unsigned int i;
 
+	if (atomic_read(&check->domain->nr_exiting))
+		return;
 	for (i = 0; i < NR_KSM_STATS; i++) {
 		if (before[i] != atomic_long_read(&stats->count[i]))
 			return;
@@ -317,6 +319,7 @@ static void ksm_check_counters(struct ksm_check *check, const long *before)
 static int ksm_validate(struct ksm_domain *domain)
 {
 	struct ksm_check check = { .domain = domain };
+	const bool exiting = atomic_read(&domain->nr_exiting);
 	u32 stamp = --domain->unmerge_stamp;
 	long before[NR_KSM_STATS];
 	unsigned int i;
@@ -329,7 +332,8 @@ static int ksm_validate(struct ksm_domain *domain)
 		ksm_slot_release(check.slot);
 	}
 	ksm_check_forest(&check);
-	ksm_check_counters(&check, before);
+	if (!exiting)
+		ksm_check_counters(&check, before);
 	return check.errors ? -EUCLEAN : 0;
 }
 

@@ -17,6 +17,7 @@
 #include <linux/prefetch.h>
 #include <linux/rmap.h>
 #include <linux/swap.h>
+#include <linux/swapops.h>
 
 #include "../internal.h"
 #include "scan.h"
@@ -179,7 +180,8 @@ static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w,
 			w->moved |= BIT_ULL(i);
 		return;
 	}
-	if (pte_none(pte) || pte_present(pte) || ksm_stable_is_stale(stable))
+	if (pte_none(pte) || pte_present(pte) || is_hwpoison_entry(pte_to_swp_entry(pte)) ||
+	    ksm_stable_is_stale(stable))
 		w->detach |= BIT_ULL(i);
 }
 
@@ -356,6 +358,18 @@ static u64 ksm_window_detach(struct ksm_window *w)
 	return freed;
 }
 
+/* A span that a window or wake-up cuts is calm if all its parts were. */
+static void ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
+				  struct ksm_span *span, unsigned int first, unsigned int nr)
+{
+	span->restless |= !!(w->restless & ksm_window_bits(first, nr));
+	if (ksm_window_pos(w, first) + nr < span->nr)
+		return;
+	ksm_span_visited(span, scan->pass,
+			 READ_ONCE(scan->domain->knobs.smart_scan) && !span->restless);
+	span->restless = false;
+}
+
 static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 {
 	unsigned int i, first, nr, scanned = hweight64(w->scanned);
@@ -376,10 +390,8 @@ static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 		if (!(w->due & BIT_ULL(i)))
 			skipped += hweight16((span->seen | span->unstable) &
 					     (ksm_window_bits(0, nr) << ksm_window_pos(w, first)));
-		else if (w->restless & ksm_window_bits(first, nr))
-			ksm_span_visited(span, scan->pass, false);
-		else if (nr == span->nr)
-			ksm_span_visited(span, scan->pass, true);
+		else
+			ksm_window_leave_span(scan, w, span, first, nr);
 	}
 	scan->news |= !!w->restless;
 	ksm_stat_add(&scan->domain->stats, KSM_STAT_SCANNED, scanned);

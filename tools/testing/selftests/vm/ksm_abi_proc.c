@@ -22,7 +22,7 @@ KSM_TEST(proc, files_are_for_the_owner_only)
 	};
 	struct stat st;
 
-	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
 		ASSERT_EQ(0, stat(paths[i], &st)) TH_LOG("%s", paths[i]);
 		EXPECT_EQ(0400, st.st_mode & 07777) TH_LOG("%s", paths[i]);
 	}
@@ -37,7 +37,7 @@ KSM_TEST(proc, ksm_stat_has_the_known_lines_in_order)
 	char text[1024], *at = text;
 
 	ASSERT_EQ(0, ksm_file_read("/proc/self/ksm_stat", text, sizeof(text)));
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
 		at = strstr(at, lines[i]);
 		ASSERT_NE(NULL, at) TH_LOG("no %s", lines[i]);
 		EXPECT_TRUE(at == text || at[-1] == '\n');

@@ -144,7 +144,7 @@ KSM_TEST(bits, uffd_wp_survives_merging_and_unmerging)
 	close(fd);
 }
 
-static int64_t meminfo(const char *field)
+static int64_t meminfo_kib(const char *field)
 {
 	return ksm_file_field("/proc/meminfo", field);
 }
@@ -154,11 +154,11 @@ static int64_t settled(const char *field, int64_t want)
 {
 	double end = ksm_now() + 10;
 
-	while (meminfo(field) != want && ksm_now() < end) {
+	while (meminfo_kib(field) != want && ksm_now() < end) {
 		ksm_file_write("/proc/sys/vm/compact_memory", "1");
 		usleep(50000);
 	}
-	return meminfo(field);
+	return meminfo_kib(field);
 }
 
 static void *locked_area;
@@ -170,7 +170,7 @@ static long hold(long arg)
 
 KSM_TEST(bits, mlock_accounts_come_back)
 {
-	int64_t locked = meminfo("Mlocked"), unevictable = meminfo("Unevictable");
+	int64_t locked = meminfo_kib("Mlocked"), unevictable = meminfo_kib("Unevictable");
 	struct ksm_child child;
 
 	locked_area = area_new(PAGES, 4, self->seed);
@@ -194,7 +194,7 @@ KSM_TEST(bits, mlock_accounts_come_back)
 
 KSM_TEST(bits, mlocked_memory_is_merged_and_unmerged_locked)
 {
-	int64_t locked = meminfo("Mlocked"), all = PAGES * page_bytes() / 1024;
+	int64_t locked = meminfo_kib("Mlocked"), all = PAGES * page_bytes() / 1024;
 	void *area = area_new(PAGES, 4, self->seed);
 
 	ASSERT_NE(NULL, area);

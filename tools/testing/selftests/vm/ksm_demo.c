@@ -246,7 +246,7 @@ static void summary(double saved, double cost, int64_t scanned, double took,
 	       saved, total, saved * page_bytes() / (1 << 20),
 	       total * page_bytes() / (1 << 20), 100 * saved / total);
 	if (clock_is_coarse())
-		printf("cost        ksmd's CPU is not known (this kernel's clock is the timer tick)");
+		printf("cost        ksmd's CPU is unknown: this kernel's clock is the tick");
 	else
 		printf("cost        %.2f s of ksmd's CPU, %.1f us a page",
 		       cost, scanned ? cost * 1e6 / scanned : 0.0);

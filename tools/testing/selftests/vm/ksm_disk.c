@@ -15,6 +15,8 @@
 #include <sys/swap.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+
 #include "ksm_disk.h"
 #include "ksm_page.h"
 #include "ksm_util.h"
@@ -54,7 +56,7 @@ const char *ksm_scratch_disk(void)
 
 	if (named)
 		return empty_disk(named) ? named : NULL;
-	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(usual); i++) {
 		if (empty_disk(usual[i]))
 			return usual[i];
 	}

@@ -23,10 +23,10 @@ FIXTURE_VARIANT_ADD(merge, smart_scan) { .smart_scan = 1 };
 
 KSM_FIXTURE_STEPS(merge)
 
-static void choose(const FIXTURE_VARIANT(merge) *variant)
+static void choose(int smart_scan)
 {
 	if (ksm_has("smart_scan"))
-		ksm_set("smart_scan", variant->smart_scan);
+		ksm_set("smart_scan", smart_scan);
 }
 
 /* @copies equal pages each of @distinct contents: all merged, and no more. */
@@ -47,19 +47,19 @@ static void expect_merged(struct __test_metadata *_metadata, uint64_t seed,
 
 KSM_TEST(merge, two_copies)
 {
-	choose(variant);
+	choose(variant->smart_scan);
 	expect_merged(_metadata, self->seed, 2, 200);
 }
 
 KSM_TEST(merge, sixteen_copies)
 {
-	choose(variant);
+	choose(variant->smart_scan);
 	expect_merged(_metadata, self->seed, 16, 64);
 }
 
 KSM_TEST(merge, one_content_in_a_row)
 {
-	choose(variant);
+	choose(variant->smart_scan);
 	expect_merged(_metadata, self->seed, 200, 1);
 }
 
@@ -68,7 +68,7 @@ KSM_TEST(merge, pages_without_an_equal_stay_as_they_are)
 	void *area = area_new(500, 500, self->seed);
 	uint64_t first = page_pfn(area);
 
-	choose(variant);
+	choose(variant->smart_scan);
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_passes(4));
 	EXPECT_EQ(500, area_frames(area, 500));
@@ -110,7 +110,7 @@ KSM_TEST(merge, across_processes)
 	struct ksm_child child[4];
 	long frame;
 
-	choose(variant);
+	choose(variant->smart_scan);
 	child_seed = self->seed;
 	for (int i = 0; i < 4; i++) {
 		ASSERT_EQ(0, ksm_child_start(&child[i]));
@@ -142,7 +142,7 @@ KSM_TEST(merge, within_and_across_processes_at_once)
 	struct ksm_child child;
 	void *area;
 
-	choose(variant);
+	choose(variant->smart_scan);
 	child_seed = self->seed;
 	ASSERT_EQ(0, ksm_child_start(&child));
 	area = area_new(120, 30, self->seed);
@@ -165,7 +165,7 @@ KSM_TEST(merge, volatile_pages_next_to_still_ones)
 	double end = ksm_now() + ksm_wait_seconds();
 	int64_t goal, round = 0;
 
-	choose(variant);
+	choose(variant->smart_scan);
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 50));
 	ASSERT_EQ(0, ksm_start());
@@ -193,7 +193,7 @@ KSM_TEST(merge, contents_that_become_equal_are_merged)
 {
 	void *area = area_new(100, 100, self->seed);
 
-	choose(variant);
+	choose(variant->smart_scan);
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_passes(5));
 	ASSERT_EQ(0, ksm_get("pages_sharing"));
@@ -208,7 +208,7 @@ KSM_TEST(merge, broken_pages_merge_again)
 {
 	void *area = area_new(40, 10, self->seed);
 
-	choose(variant);
+	choose(variant->smart_scan);
 	ASSERT_NE(NULL, area);
 	for (int round = 1; round <= 3; round++) {
 		ASSERT_EQ(0, ksm_passes(8));
@@ -226,7 +226,7 @@ KSM_TEST(merge, read_only_memory_is_merged_too)
 {
 	void *area = area_new(20, 5, self->seed);
 
-	choose(variant);
+	choose(variant->smart_scan);
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, mprotect(area, 20 * page_bytes(), PROT_READ));
 	ASSERT_EQ(0, ksm_passes(4));

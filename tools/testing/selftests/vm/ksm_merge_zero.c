@@ -197,4 +197,29 @@ KSM_TEST(zero, switching_affects_later_merges_only)
 	EXPECT_EQ(1, area_frames(later, PAGES));
 }
 
+static void switched_on_later(struct __test_metadata *_metadata, int smart_scan)
+{
+	void *area = zeroes(1);
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_set("smart_scan", smart_scan));
+	ASSERT_EQ(0, ksm_passes(12));
+	EXPECT_FALSE(page_is_zero_page(area));
+	ASSERT_EQ(0, ksm_set("use_zero_pages", 1));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_TRUE(page_is_zero_page(area));
+	EXPECT_EQ(1, ksm_get("ksm_zero_pages"));
+}
+
+KSM_TEST(zero, switched_on_when_the_page_is_known)
+{
+	switched_on_later(_metadata, 0);
+}
+
+/* Not one that is known for long and only looked at now and then. */
+KSM_TEST(zero, switched_on_when_the_page_is_well_known)
+{
+	switched_on_later(_metadata, 1);
+}
+
 KSM_TEST_MAIN

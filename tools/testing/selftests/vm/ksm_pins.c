@@ -225,4 +225,24 @@ KSM_TEST(pins, o_direct_writes_of_merged_pages)
 	close(fd);
 }
 
+/* However long it took: one of the pages, and others that are merged already. */
+KSM_TEST(pins, a_page_let_go_after_many_passes)
+{
+	void *area = area_new(PAGES, 1, self->seed);
+	struct iovec vec = { area_page(area, 5), page_bytes() };
+	char page[page_bytes()];
+	int fds[2];
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(page_bytes(), vmsplice(fds[1], &vec, 1, 0));
+	ASSERT_EQ(0, ksm_passes(24));
+	EXPECT_EQ(2, area_frames(area, PAGES));
+	EXPECT_EQ(1, area_sharing_with(area, PAGES, area_page(area, 5)));
+	ASSERT_EQ(page_bytes(), read(fds[0], page, page_bytes()));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(1, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
+}
+
 KSM_TEST_MAIN

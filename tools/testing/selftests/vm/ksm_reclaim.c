@@ -59,7 +59,7 @@ static long present(long arg)
  * Reclaim from the cgroup until nothing of present_area is mapped, here or in
  * a child; returns how many pages still are.
  */
-static long reclaim(struct ksm_child *child)
+static long reclaim_area(struct ksm_child *child)
 {
 	double end = ksm_now() + 15;
 	long left;
@@ -121,7 +121,7 @@ KSM_TEST(reclaim, what_one_owner_frees_is_kept_for_the_others)
 	for (size_t i = 0; i < PAGES; i++)
 		ASSERT_TRUE(pages_shared(area_page(first, i), area_page(third, i)));
 	present_area = freed;
-	ASSERT_EQ(0, reclaim(NULL));
+	ASSERT_EQ(0, reclaim_area(NULL));
 	EXPECT_EQ(0, area_wrong(third, PAGES, PAGES, self->seed));
 }
 
@@ -154,15 +154,15 @@ KSM_TEST(reclaim, pages_promoted_while_another_process_had_them_in_swap)
 	ASSERT_EQ(0, area_mergeable(before, 3 * PAGES));
 	ASSERT_EQ(0, ksm_child_start(&child));
 	present_area = middle;
-	ASSERT_EQ(0, reclaim(NULL));
-	ASSERT_EQ(0, reclaim(&child));
+	ASSERT_EQ(0, reclaim_area(NULL));
+	ASSERT_EQ(0, reclaim_area(&child));
 	ASSERT_EQ(0, ksm_child_call(&child, child_fill, self->seed));
 	ASSERT_EQ(0, present(0));
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
 	ASSERT_EQ(0, area_wrong(middle, PAGES, PAGES, self->seed));
 	ASSERT_LE(PAGES / 4, area_ksm_pages(middle, PAGES));
-	EXPECT_EQ(0, reclaim(NULL));
+	EXPECT_EQ(0, reclaim_area(NULL));
 	EXPECT_EQ(0, ksm_child_call(&child, child_fill, self->seed));
 	EXPECT_EQ(0, area_wrong(middle, PAGES, PAGES, self->seed));
 	EXPECT_EQ(0, ksm_child_end(&child));
@@ -186,7 +186,7 @@ KSM_TEST(reclaim, a_fork_of_pages_that_their_owner_unmerged)
 	ASSERT_EQ(0, ksm_child_start(&child));
 	ASSERT_EQ(0, madvise(area, 2 * PAGES * page_bytes(), MADV_UNMERGEABLE));
 	ASSERT_EQ(0, area_ksm_pages(area, 2 * PAGES));
-	EXPECT_EQ(0, reclaim(&child));
+	EXPECT_EQ(0, reclaim_area(&child));
 	EXPECT_EQ(0, ksm_child_call(&child, present_wrong, self->seed));
 	EXPECT_EQ(0, ksm_child_end(&child));
 }
@@ -251,8 +251,8 @@ KSM_TEST(reclaim, a_fork_of_unmerged_pages_that_others_have_in_swap)
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
 	ASSERT_EQ(0, ksm_child_call(&owner, owner_hold, 0));
-	ASSERT_EQ(0, reclaim(NULL));
-	ASSERT_EQ(0, reclaim(&owner));
+	ASSERT_EQ(0, reclaim_area(NULL));
+	ASSERT_EQ(0, reclaim_area(&owner));
 	/* Back in from the swap cache, as they were. */
 	ASSERT_EQ(0, ksm_child_call(&owner, present_wrong, self->seed));
 	ASSERT_EQ(PAGES, ksm_child_call(&owner, ksm_mapped, 0));
@@ -282,9 +282,9 @@ KSM_TEST(reclaim, what_was_in_swap_comes_back_private_to_an_unmergeable_area)
 	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
 	ASSERT_EQ(0, hold(area, PAGES, fds));
 	present_area = area;
-	ASSERT_EQ(0, reclaim(NULL));
+	ASSERT_EQ(0, reclaim_area(NULL));
 	present_area = area_page(area, PAGES);
-	ASSERT_EQ(0, reclaim(NULL));
+	ASSERT_EQ(0, reclaim_area(NULL));
 	ASSERT_EQ(0, madvise(area, 2 * PAGES * page_bytes(), MADV_UNMERGEABLE));
 	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
 	EXPECT_EQ(0, area_ksm_pages(area, 2 * PAGES));

@@ -166,4 +166,74 @@ KSM_TEST(thp, a_pinned_huge_page_stays_in_one_piece)
 	EXPECT_EQ(0, area_wrong(area, 33, 4, self->seed));
 }
 
+#define HUGE_PAGES 4
+
+/*
+ * A merged page, and pages that differ from it in one word only: nearly always
+ * none of the sampled ones. They find each other all the same.
+ */
+KSM_TEST(thp, equal_subpages_that_resemble_a_merged_page)
+{
+	size_t each = thp_bytes() / page_bytes();
+	void *merged = area_new(2, 1, self->seed), *area, *one, *two;
+	uint64_t rnd = self->seed;
+
+	ASSERT_NE(NULL, merged);
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_TRUE(pages_shared(merged, area_page(merged, 1)));
+	area = thp_map(HUGE_PAGES);
+	if (!area)
+		SKIP(return, "no huge pages");
+	area_fill(area, HUGE_PAGES * each, HUGE_PAGES * each, self->seed + 1);
+	for (size_t i = 0; i < HUGE_PAGES; i++) {
+		rnd = rnd * 6364136223846793005ULL + 1442695040888963407ULL;
+		one = area_page(area, i * each + 3);
+		two = area_page(area, i * each + 77);
+		content_fill(one, self->seed, 0);
+		((uint64_t *)one)[(rnd >> 33) % (page_bytes() / 8)] ^= i + 1;
+		memcpy(two, one, page_bytes());
+	}
+	ASSERT_EQ(0, area_mergeable(area, HUGE_PAGES * each));
+	ASSERT_EQ(0, ksm_passes(10));
+	for (size_t i = 0; i < HUGE_PAGES; i++)
+		EXPECT_TRUE(pages_shared(area_page(area, i * each + 3),
+					 area_page(area, i * each + 77)));
+	EXPECT_EQ(HUGE_PAGES + 1, ksm_get("pages_sharing"));
+}
+
+/*
+ * Small pages with partners in a huge page that can't be split: none of them
+ * is a KSM page for nothing.
+ */
+KSM_TEST(thp, no_partner_from_a_pinned_huge_page)
+{
+	size_t pages = thp_bytes() / page_bytes();
+	void *small = area_new(16, 16, self->seed), *area;
+	char buffer[page_bytes()];
+	struct iovec vec;
+	int fds[2];
+
+	ASSERT_NE(NULL, small);
+	ASSERT_EQ(0, ksm_passes(3));
+	area = huge_area(_metadata, 1, pages, self->seed);
+	if (!area)
+		SKIP(return, "no huge pages");
+	vec.iov_base = area_page(area, 33);
+	vec.iov_len = page_bytes();
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(page_bytes(), vmsplice(fds[1], &vec, 1, 0));
+	for (int round = 0; round < 12; round++) {
+		ASSERT_EQ(0, ksm_step(1));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		EXPECT_EQ(0, area_ksm_pages(small, 16));
+		EXPECT_EQ(0, own_merging_pages());
+	}
+	EXPECT_EQ((int64_t)(thp_bytes() / 1024), area_smaps(area, "AnonHugePages"));
+	ASSERT_EQ(page_bytes(), read(fds[0], buffer, page_bytes()));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(16, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, area_wrong(small, 16, 16, self->seed));
+	EXPECT_EQ(0, area_wrong(area, pages, pages, self->seed));
+}
+
 KSM_TEST_MAIN

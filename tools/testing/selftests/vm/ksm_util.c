@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+
 #include "ksm_util.h"
 
 #define DEBUGFS		"/sys/kernel/debug"
@@ -38,7 +40,7 @@ static struct knob {
 	{ "sleep_millisecs", "1" },
 };
 
-#define NR_KNOBS (sizeof(knobs) / sizeof(knobs[0]))
+#define NR_KNOBS (ARRAY_SIZE(knobs))
 
 static char saved_run[KSM_TEXT_MAX];
 

@@ -191,7 +191,6 @@ KSM_TEST(reg_exit, exit_of_a_process_that_locked_all_its_memory)
 /* The setting got lost where exec met a ksmd that never sleeps. */
 KSM_TEST(reg_exit, prctl_survives_exec_while_ksmd_runs)
 {
-	char *again[] = { "ksm_reg_exit", NULL };
 	int status;
 	pid_t pid;
 
@@ -203,7 +202,7 @@ KSM_TEST(reg_exit, prctl_survives_exec_while_ksmd_runs)
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
 			setenv("KSM_ANSWER_MEMORY_MERGE", "1", 1);
-			execv("/proc/self/exe", again);
+			execl("/proc/self/exe", "ksm_reg_exit", NULL);
 			_exit(100);
 		}
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));

@@ -72,8 +72,8 @@ static void parse(int argc, char **argv)
 			options.faults = true;
 			break;
 		default:
-			fprintf(stderr, "usage: %s [--seconds N] [--seed N] [--procs N] [--faults]\n",
-				argv[0]);
+			fprintf(stderr, "usage: %s %s\n", argv[0],
+				"[--seconds N] [--seed N] [--procs N] [--faults]");
 			exit(2);
 		}
 	}
@@ -216,9 +216,10 @@ static int64_t torture(void)
 		most = saved > most ? saved : most;
 		if (ksm_now() > told + 10) {
 			told = ksm_now();
-			printf("# %3.0f s: %lu rounds, %lu pages verified, %lu bytes wrong, %lld pages saved\n",
+			printf("# %3.0f s: %lu rounds, %lu pages verified, ",
 			       told - begin, atomic_load(&stats->rounds),
-			       atomic_load(&stats->pages),
+			       atomic_load(&stats->pages));
+			printf("%lu bytes wrong, %lld pages saved\n",
 			       atomic_load(&stats->wrong), (long long)saved);
 		}
 		usleep(10000 + draw(50000));
@@ -275,12 +276,15 @@ int main(int argc, char **argv)
 
 	ok = valid >= 0 && most > 0 && !atomic_load(&stats->wrong) &&
 	     !atomic_load(&stats->broken) && atomic_load(&stats->rounds);
-	printf("# %lu rounds, %lu operations, %lu O_DIRECT reads, %lu processes started, %lu killed, %lu knobs refused\n",
+	printf("# %lu rounds, %lu operations, %lu O_DIRECT reads\n",
 	       atomic_load(&stats->rounds), atomic_load(&stats->ops),
-	       atomic_load(&stats->reads), started, killed, refused);
-	printf("# %lu pages verified, %lu bytes wrong, %lu errors, at most %lld pages saved at once, validator: %s\n",
+	       atomic_load(&stats->reads));
+	printf("# %lu processes started, %lu killed, %lu knobs refused\n",
+	       started, killed, refused);
+	printf("# %lu pages verified, %lu bytes wrong, %lu errors\n",
 	       atomic_load(&stats->pages), atomic_load(&stats->wrong),
-	       atomic_load(&stats->broken), (long long)most,
+	       atomic_load(&stats->broken));
+	printf("# at most %lld pages saved at once, validator: %s\n", (long long)most,
 	       valid == 1 ? "none" : valid ? "BAD" : "ok");
 	printf("%s 1 torture\n", ok ? "ok" : "not ok");
 	return !ok;

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+
 #include "ksm_disk.h"
 #include "ksm_page.h"
 #include "ksm_util.h"
@@ -278,7 +280,7 @@ void worker_op(struct worker *w)
 	do {
 		r = &w->region[worker_random(w, MAX_REGIONS)];
 	} while (!r->addr);
-	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		total += ops[i].weight;
 	pick = worker_random(w, total);
 	for (i = 0; pick >= ops[i].weight; i++)

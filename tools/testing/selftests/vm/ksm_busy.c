@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: address spaces that are large, or whose lock is
+ * hardly ever free. run=2 forgets none of them, and they hold up no other.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "ksm_test.h"
+
+#define LARGE 4096
+#define PAGES 256
+#define BALLAST 4096
+#define HAMMERS 3
+
+KSM_FIXTURE(busy)
+
+static int wait_for_merging(void)
+{
+	double end = ksm_now() + ksm_wait_seconds();
+
+	while (ksm_get("pages_shared") <= 0) {
+		if (ksm_now() > end)
+			return -ETIME;
+		usleep(500);
+	}
+	return 0;
+}
+
+/* ksmd has merged some pages, and is on its way to the others. */
+KSM_TEST(busy, run_2_while_ksmd_merges_a_large_area)
+{
+	void *area = area_new(LARGE, LARGE / 2, self->seed);
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_set("pages_to_scan", 1000000));
+	for (int round = 0; round < 4; round++) {
+		ASSERT_EQ(0, ksm_start());
+		ASSERT_EQ(0, wait_for_merging());
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, area_ksm_pages(area, LARGE));
+		EXPECT_EQ(LARGE, area_frames(area, LARGE));
+		EXPECT_EQ(0, own_merging_pages());
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		/* And none comes later. */
+		usleep(30000);
+		EXPECT_EQ(0, area_ksm_pages(area, LARGE));
+	}
+	EXPECT_EQ(0, area_wrong(area, LARGE, LARGE / 2, self->seed));
+}
+
+static void *area, *ballast;
+static pthread_t hammers[HAMMERS];
+static volatile int hammering;
+
+/* Each call holds mmap_lock for write while it changes all the page tables. */
+static void *hammer(void *arg)
+{
+	while (hammering) {
+		mprotect(ballast, BALLAST * page_bytes(), PROT_READ);
+		mprotect(ballast, BALLAST * page_bytes(), PROT_READ | PROT_WRITE);
+	}
+	return NULL;
+}
+
+static long child_fill(long distinct)
+{
+	area = area_new(PAGES, distinct, content_seed());
+	return area ? 0 : -ENOMEM;
+}
+
+static long child_hammer(long on)
+{
+	if (!ballast) {
+		ballast = area_map(BALLAST);
+		if (!ballast)
+			return -ENOMEM;
+		area_fill(ballast, BALLAST, BALLAST, 1);
+	}
+	hammering = on;
+	for (int i = 0; i < HAMMERS; i++) {
+		if (on ? pthread_create(&hammers[i], NULL, hammer, NULL) :
+			 pthread_join(hammers[i], NULL))
+			return -EAGAIN;
+	}
+	return 0;
+}
+
+static long child_ksm_pages(long arg)
+{
+	return area_ksm_pages(area, PAGES);
+}
+
+static long child_wrong(long distinct)
+{
+	return area_wrong(area, PAGES, distinct, content_seed());
+}
+
+/* Most of the time, ksmd is waiting for the lock when run=2 is written. */
+KSM_TEST(busy, run_2_while_ksmd_waits_for_an_address_space)
+{
+	struct ksm_child child;
+
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_fill, PAGES / 2));
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	for (int round = 0; round < 8; round++) {
+		ASSERT_EQ(0, ksm_start());
+		ASSERT_EQ(0, ksm_wait_value("pages_sharing", PAGES / 2));
+		ASSERT_EQ(0, ksm_child_call(&child, child_hammer, 1));
+		usleep(20000 + 7000 * round);
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		ASSERT_EQ(0, ksm_child_call(&child, child_hammer, 0));
+		EXPECT_EQ(0, ksm_child_call(&child, child_ksm_pages, 0));
+		usleep(10000);
+		EXPECT_EQ(0, ksm_child_call(&child, child_ksm_pages, 0));
+	}
+	EXPECT_EQ(0, ksm_child_call(&child, child_wrong, PAGES / 2));
+	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
+/* The busy one was registered first, and has nothing to merge. */
+KSM_TEST(busy, passes_end_and_others_are_merged)
+{
+	struct ksm_child busy, other;
+
+	ASSERT_EQ(0, ksm_child_start(&busy));
+	ASSERT_EQ(0, ksm_child_call(&busy, child_fill, PAGES));
+	ASSERT_EQ(0, ksm_child_call(&busy, child_hammer, 1));
+	ASSERT_EQ(0, ksm_child_start(&other));
+	ASSERT_EQ(0, ksm_child_call(&other, child_fill, 1));
+	ASSERT_EQ(0, ksm_start());
+	EXPECT_EQ(0, ksm_wait_passes(4));
+	EXPECT_EQ(PAGES - 1, ksm_get("pages_sharing"));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(0, ksm_child_call(&other, child_wrong, 1));
+	EXPECT_EQ(0, ksm_child_call(&busy, child_hammer, 0));
+	EXPECT_EQ(0, ksm_child_call(&busy, child_wrong, PAGES));
+	EXPECT_EQ(0, ksm_child_end(&other));
+	EXPECT_EQ(0, ksm_child_end(&busy));
+}
+
+KSM_TEST_MAIN

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: memory failure. A frame that is given up with
+ * its content is replaced for all its sharers; one whose content is lost is
+ * taken from all of them, and from nobody else.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <sys/mman.h>
+
+#include "ksm_test.h"
+
+#define PAGES 16
+#define HWPOISON "/sys/kernel/debug/hwpoison/"
+
+KSM_FIXTURE(poison)
+
+static int hwpoison(const char *file, uint64_t pfn)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), HWPOISON "%s", file);
+	snprintf(text, sizeof(text), "%" PRIu64, pfn);
+	return ksm_file_write(path, text);
+}
+
+/* Back in use, as far as the kernel can; nothing depends on it. */
+static void unpoison(uint64_t pfn)
+{
+	if (hwpoison("unpoison-pfn", pfn))
+		ksft_print_msg("one frame stays out of use\n");
+}
+
+static void *area;
+
+static long child_new(long seed)
+{
+	area = area_new(PAGES, 2, seed);
+	return area ? 0 : -ENOMEM;
+}
+
+static long child_pfn(long i)
+{
+	return page_pfn(area_page(area, i));
+}
+
+static long child_wrong(long seed)
+{
+	return area_wrong(area, PAGES, 2, seed);
+}
+
+/* As the kernel reads them: lost pages give no signal then. */
+static long child_lost(long first)
+{
+	char page[page_bytes()];
+	long lost = 0;
+	int fds[2];
+
+	if (pipe(fds))
+		return -errno;
+	for (size_t i = first; i < PAGES; i += 2) {
+		if (write(fds[1], area_page(area, i), page_bytes()) < 0)
+			lost += errno == EFAULT;
+		else if (read(fds[0], page, page_bytes()) != (ssize_t)page_bytes())
+			return -EIO;
+		else if (memcmp(page, area_page(area, i), page_bytes()))
+			return -EINVAL;
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return lost;
+}
+
+static long child_unmerge(long arg)
+{
+	if (madvise(area, PAGES * page_bytes(), MADV_UNMERGEABLE))
+		return -errno;
+	return area_ksm_pages(area, PAGES);
+}
+
+KSM_TEST(poison, a_merged_page_taken_out_of_use_moves_for_all)
+{
+	uint64_t before, after;
+	struct ksm_child child;
+	void *late;
+	int ret;
+
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_new, self->seed));
+	ASSERT_EQ(0, child_new(self->seed));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(2, ksm_get("pages_shared"));
+	before = page_pfn(area);
+	for (int tries = 0; tries < 20; tries++) {
+		ret = madvise(area_page(area, 2), page_bytes(), MADV_SOFT_OFFLINE);
+		if (!ret || errno != EBUSY)
+			break;
+		usleep(10000);
+	}
+	if (ret && errno == EINVAL)
+		SKIP(return, "no memory failure in this kernel");
+	ASSERT_EQ(0, ret);
+	after = page_pfn(area);
+	EXPECT_NE(before, after);
+	EXPECT_EQ(PAGES / 2, area_sharing_with(area, PAGES, area));
+	EXPECT_EQ(after, ksm_child_call(&child, child_pfn, 4));
+	EXPECT_EQ(PAGES, area_ksm_pages(area, PAGES));
+	EXPECT_EQ(0, child_wrong(self->seed));
+	EXPECT_EQ(0, ksm_child_call(&child, child_wrong, self->seed));
+	/* It's where it is looked for. */
+	late = area_new(1, 1, self->seed);
+	ASSERT_NE(NULL, late);
+	ASSERT_EQ(0, ksm_passes(9));
+	EXPECT_EQ(after, page_pfn(late));
+	EXPECT_EQ(2, ksm_get("pages_shared"));
+	EXPECT_EQ(2 * PAGES - 1, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, ksm_child_end(&child));
+	unpoison(before);
+}
+
+KSM_TEST(poison, a_lost_page_is_lost_to_its_sharers_only)
+{
+	struct ksm_child child;
+	uint64_t lost;
+
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_new, self->seed));
+	ASSERT_EQ(0, child_new(self->seed));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(2, ksm_get("pages_shared"));
+	lost = page_pfn(area);
+	if (access(HWPOISON "corrupt-pfn", W_OK))
+		SKIP(return, "needs hwpoison_inject");
+	ASSERT_EQ(0, hwpoison("corrupt-pfn", lost));
+	EXPECT_EQ(PAGES / 2, child_lost(0));
+	EXPECT_EQ(PAGES / 2, ksm_child_call(&child, child_lost, 0));
+	EXPECT_EQ(0, child_lost(1));
+	EXPECT_EQ(0, ksm_child_call(&child, child_lost, 1));
+	/* The content is known, but its page is no good. */
+	ASSERT_EQ(0, madvise(area, PAGES * page_bytes(), MADV_DONTNEED));
+	area_fill(area, PAGES, 2, self->seed);
+	ASSERT_EQ(0, ksm_passes(9));
+	EXPECT_EQ(2, area_frames(area, PAGES));
+	EXPECT_NE(lost, page_pfn(area));
+	EXPECT_EQ(0, child_wrong(self->seed));
+	/* Those that are lost don't keep the others merged. */
+	EXPECT_EQ(0, ksm_child_call(&child, child_unmerge, 0));
+	EXPECT_EQ(PAGES / 2, ksm_child_call(&child, child_lost, 0));
+	EXPECT_EQ(0, ksm_child_call(&child, child_lost, 1));
+	EXPECT_EQ(0, ksm_child_end(&child));
+	unpoison(lost);
+}
+
+KSM_TEST_MAIN
