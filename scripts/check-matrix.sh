@@ -48,5 +48,5 @@ for config in $boot; do
 	# shellcheck disable=SC2086
 	attempt "matrix: $config boots and passes" \
 		"$top/scripts/vm.sh" -l "matrix-$config" -c 1 -m 2048 -t 600 -d 512M -d 512M \
-		-f "$tests/vm:/tests" "$TREE-$config" "sh /tests/run.sh $boot_tests"
+		-a "$(guest_clock)" -f "$tests/vm:/tests" "$TREE-$config" "sh /tests/run.sh $boot_tests"
 done

@@ -67,11 +67,8 @@ chmod -R u+rwX "$stage"
 # What the processes hold, the archive they come from, and room for the kernel.
 size=$(du -sm --apparent-size "$stage" | cut -f 1)
 memory=$((512 + size * (procs + 4) * 12 / 10))
-# QEMU's time stamp counter is this machine's, whose speed a guest of TCG often fails to
-# find out; without it ksmd's CPU can't be measured in there.
-khz=$("$tests/vm/ksm_demo" --tsc-khz)
-"$top/scripts/vm.sh" -l demo -m "$memory" -t 600 -a "${khz:+tsc_early_khz=$khz tsc=reliable}" -f "$tests/vm/ksm_demo" -f "$stage:/files" \
-	"$base-qemu" "ksm_demo --files /files --procs $procs"
+"$top/scripts/vm.sh" -l demo -m "$memory" -t 600 -a "$(guest_clock)" \
+	-f "$tests/vm/ksm_demo" -f "$stage:/files" "$base-qemu" "ksm_demo --files /files --procs $procs"
 status=$?
 [ $status = 0 ] || echo "demo: failed ($status), see build/log/demo.console" >&2
 exit $status

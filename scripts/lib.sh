@@ -42,6 +42,15 @@ kernel() { "$top/scripts/kbuild.sh" "$@" >&2; }
 # The tree, with whatever changed in the repository.
 tree() { "$top/scripts/mktree.sh" "$TREE" >&2; }
 
+# Kernel arguments for a guest's clock, once its programs are built. QEMU's time stamp counter is this
+# machine's, whose speed a guest of TCG mostly fails to find out; what is left then are ticks, too
+# coarse to measure ksmd's CPU by, and lost when this machine is busy.
+guest_clock() {
+	local khz
+
+	khz=$("$tests/vm/ksm_demo" --tsc-khz) && echo "tsc_early_khz=$khz tsc=reliable"
+}
+
 # The programs of tools/testing/selftests/vm, in build/tests/vm.
 guest_programs() {
 	make -s -C "$top/tools/testing/selftests/vm" OUTPUT="$tests/vm" KTREE="$top/build/$TREE" >&2

@@ -39,7 +39,7 @@ unsigned int ksm_advise(const struct ksm_advice *advice, unsigned int pages, u64
 	u64 wanted, limit;
 
 	pages = clamp(pages, max(low, 1U), max(advice->max_pages, 1U));
-	pass_ms = min(pass_ms, (u64)U32_MAX);
+	pass_ms = min_t(u64, pass_ms, U32_MAX);
 	wanted = div64_u64(pages * pass_ms, (u64)advice->target_secs * 1000);
 	wanted = (wanted + pages + (wanted > pages)) / 2;
 	limit = ksm_pages_at_share(pages, pass_ms, cpu_ms, advice->max_cpu);

@@ -96,16 +96,16 @@ struct ksm_domain {
 	struct ksm_forest forest;
 	struct ksm_stats stats;
 	struct ksm_knobs knobs;
-	struct mutex advisor_lock;
+	struct mutex advisor_lock;	/* leaf; see above */
 	unsigned long full_scans;
 	u32 unmerge_stamp;
 
-	spinlock_t slot_lock;
+	spinlock_t slot_lock;		/* leaf */
 	DECLARE_HASHTABLE(slot_hash, KSM_SLOT_HASH_BITS);
 	struct list_head slots;
 	atomic_t nr_exiting;
 
-	spinlock_t idle_lock;
+	spinlock_t idle_lock;		/* leaf */
 	struct list_head idle;
 
 	wait_queue_head_t wait;

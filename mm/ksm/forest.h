@@ -28,7 +28,7 @@ struct ksm_leaf {
  * @unstable: contents of pages that are not merged, as hints
  */
 struct ksm_bucket {
-	spinlock_t lock;
+	spinlock_t lock;	/* of both trees */
 	struct rb_root stable;
 	struct rb_root unstable;
 };

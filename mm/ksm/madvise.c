@@ -123,8 +123,8 @@ void ksm_add_vma(struct vm_area_struct *vma)
 
 static void ksm_mark_vmas(struct mm_struct *mm)
 {
-	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
+	struct vm_area_struct *vma;
 
 	for_each_vma(vmi, vma) {
 		if (!(vma->vm_flags & VM_MERGEABLE) && ksm_vma_compatible(vma, vma->vm_flags))
@@ -135,8 +135,8 @@ static void ksm_mark_vmas(struct mm_struct *mm)
 /* Unmerge all areas, then clear their flags; so an error leaves the flags alone. */
 static int ksm_unmerge_vmas(struct mm_struct *mm)
 {
-	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
+	struct vm_area_struct *vma;
 	int err;
 
 	for_each_vma(vmi, vma) {
@@ -223,8 +223,8 @@ EXPORT_SYMBOL_GPL(ksm_disable);
  */
 bool ksm_process_mergeable(struct mm_struct *mm)
 {
-	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
+	struct vm_area_struct *vma;
 
 	mmap_assert_locked(mm);
 	for_each_vma(vmi, vma) {

@@ -92,9 +92,9 @@ static bool ksm_folio_referenced_elsewhere(struct folio *folio)
 {
 	int mapcount = folio_mapcount(folio), refs;
 
-	smp_rmb();
+	smp_rmb();	/* the count before and after, */
 	refs = folio_ref_count(folio);
-	smp_rmb();
+	smp_rmb();	/* so that it was the same all the time */
 	return refs != mapcount + 1 + folio_test_swapcache(folio) ||
 	       mapcount != folio_mapcount(folio);
 }
@@ -156,8 +156,8 @@ static void ksm_candidate_collect(struct ksm_batch *batch, struct ksm_candidate 
 static void ksm_batch_collect(struct ksm_batch *batch)
 {
 	struct ksm_candidate *c;
-	spinlock_t *ptl;
 	pte_t *first;
+	spinlock_t *ptl;	/* of the page table */
 
 	first = ksm_batch_map(batch, &ptl);
 	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
@@ -326,8 +326,8 @@ static void ksm_candidate_protect(struct ksm_batch *batch, struct ksm_candidate 
 static void ksm_batch_protect(struct ksm_batch *batch)
 {
 	struct ksm_candidate *c;
-	spinlock_t *ptl;
 	pte_t *first;
+	spinlock_t *ptl;	/* of the page table */
 
 	first = ksm_batch_map(batch, &ptl);
 	if (first)
@@ -478,8 +478,8 @@ static void ksm_batch_limit(struct ksm_batch *batch)
 static void ksm_batch_replace(struct ksm_batch *batch)
 {
 	struct ksm_candidate *c;
-	spinlock_t *ptl;
 	pte_t *first;
+	spinlock_t *ptl;	/* of the page table */
 
 	if (!ksm_batch_live(batch))
 		return;

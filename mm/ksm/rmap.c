@@ -65,7 +65,7 @@ static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc,
 {
 	struct anon_vma_chain *avc;
 	unsigned long address;
-	bool more = true;
+	bool more = true, theirs;
 
 	if (!ksm_rmap_lock(rmap->anon_vma, rwc))
 		return false;
@@ -74,7 +74,8 @@ static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc,
 
 		cond_resched();
 		address = vma_address(vma, rmap->pgoff, 1);
-		if ((vma->vm_mm == rmap->mm) != own || address == -EFAULT)
+		theirs = vma->vm_mm == rmap->mm;
+		if (theirs != own || address == -EFAULT)
 			continue;
 		if (rwc->invalid_vma && rwc->invalid_vma(vma, rwc->arg))
 			continue;
@@ -156,7 +157,7 @@ void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 	VM_WARN_ON_ONCE_FOLIO(stable->pfn != folio_pfn(folio), folio);
 	/* newfolio->mapping before pfn before folio->mapping: pairs with ksm_stable_peek() */
 	smp_store_release(&stable->pfn, folio_pfn(newfolio));
-	smp_wmb();
+	smp_wmb();	/* see above */
 	WRITE_ONCE(folio->mapping, (void *)PAGE_MAPPING_KSM);
 }
 #endif

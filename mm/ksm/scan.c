@@ -119,8 +119,9 @@ static bool ksm_scan_vmas(struct ksm_scan *scan)
 	struct ksm_slot *slot = scan->slot;
 	struct mm_struct *mm = ksm_slot_mm(slot);
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, slot->cursor);
+	struct vma_iterator vmi;
 
+	vma_iter_init(&vmi, mm, slot->cursor);
 	for_each_vma(vmi, vma) {
 		if (ksm_hold_ends(scan, mm))
 			return false;

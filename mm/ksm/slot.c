@@ -72,12 +72,14 @@ void ksm_item_to(struct ksm_span *span, unsigned int pos, enum ksm_item_state to
 	VM_WARN_ON_ONCE(!span->slot->owner && !span->slot->exiting &&
 			!rwsem_is_locked(&mm->mmap_lock));
 	ksm_item_move(&span->slot->domain->stats, span, pos, to);
-	if ((from == KSM_ITEM_NONE) != (to == KSM_ITEM_NONE))
-		WRITE_ONCE(mm->ksm_rmap_items,
-			   mm->ksm_rmap_items + (from == KSM_ITEM_NONE ? 1 : -1));
-	if ((from == KSM_ITEM_MERGED) != (to == KSM_ITEM_MERGED))
-		WRITE_ONCE(mm->ksm_merging_pages,
-			   mm->ksm_merging_pages + (to == KSM_ITEM_MERGED ? 1 : -1));
+	if (from == KSM_ITEM_NONE && to != KSM_ITEM_NONE)
+		WRITE_ONCE(mm->ksm_rmap_items, mm->ksm_rmap_items + 1);
+	if (from != KSM_ITEM_NONE && to == KSM_ITEM_NONE)
+		WRITE_ONCE(mm->ksm_rmap_items, mm->ksm_rmap_items - 1);
+	if (from != KSM_ITEM_MERGED && to == KSM_ITEM_MERGED)
+		WRITE_ONCE(mm->ksm_merging_pages, mm->ksm_merging_pages + 1);
+	if (from == KSM_ITEM_MERGED && to != KSM_ITEM_MERGED)
+		WRITE_ONCE(mm->ksm_merging_pages, mm->ksm_merging_pages - 1);
 }
 
 static void ksm_span_free(struct ksm_span *span)

@@ -8,6 +8,7 @@
  */
 #include "span.h"
 
+static_assert(KSM_BLOCK_PAGES == 1 << KSM_BLOCK_SHIFT);
 static_assert(offsetof(struct ksm_leaf, key) == offsetof(struct ksm_link, stable));
 static_assert(sizeof(void *) < 8 || sizeof(struct ksm_item) == 32);
 static_assert(sizeof(void *) < 8 || offsetof(struct ksm_span, items) == 64);

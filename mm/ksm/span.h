@@ -22,7 +22,7 @@
 #include "stats.h"
 
 #define KSM_BLOCK_SHIFT		4
-#define KSM_BLOCK_PAGES		(1U << KSM_BLOCK_SHIFT)
+#define KSM_BLOCK_PAGES		16U
 #define KSM_AGE_MAX		3U
 
 struct anon_vma;

@@ -60,7 +60,7 @@ static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long en
 {
 	struct ksm_break *found = walk->private;
 	pte_t *first, *ptep;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 
 	cond_resched();
 	first = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
@@ -181,12 +181,13 @@ static int ksm_unmerge_mm(struct ksm_slot *slot)
 {
 	struct mm_struct *mm = ksm_slot_mm(slot);
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
+	struct vma_iterator vmi;
 	int err = 0;
 
 	if (mmap_read_lock_killable(mm))
 		return -ERESTARTSYS;
 	if (!ksm_mm_gone(mm)) {
+		vma_iter_init(&vmi, mm, 0);
 		for_each_vma(vmi, vma) {
 			if (!vma->anon_vma || vma_is_temporary_stack(vma))
 				continue;

@@ -27,7 +27,6 @@
  * @errors: disagreements found
  * @items: items met, by state
  * @unstable: leaves met in unstable trees
- * @linked: items met on stable nodes
  * @mm_merged: merged items of the mm in hand
  * @mm_items: all items of the mm in hand
  * @slot: the mm in hand
@@ -196,7 +195,7 @@ static void ksm_check_pte(struct ksm_check *check, struct vm_area_struct *vma, u
 static int ksm_check_pmd(pmd_t *pmd, unsigned long addr, unsigned long end, struct mm_walk *walk)
 {
 	pte_t *first, *ptep;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 
 	first = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
 	if (!first)
@@ -218,11 +217,12 @@ static void ksm_check_slot(struct ksm_check *check)
 {
 	struct mm_struct *mm = ksm_slot_mm(check->slot);
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
+	struct vma_iterator vmi;
 
 	mmap_read_lock(mm);
 	ksm_check_spans(check);
 	if (!ksm_mm_gone(mm)) {
+		vma_iter_init(&vmi, mm, 0);
 		for_each_vma(vmi, vma) {
 			if (vma->anon_vma && (vma->vm_flags & VM_MERGEABLE))
 				walk_page_vma(vma, &ksm_check_walk_ops, check);

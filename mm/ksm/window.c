@@ -324,7 +324,7 @@ static void ksm_window_unlock(struct ksm_window *w, spinlock_t *ptl)
 static bool ksm_window_visit_all(struct ksm_scan *scan, struct ksm_window *w, pmd_t *pmd)
 {
 	unsigned int i = 0;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 
 	while (i < w->nr) {
 		ptl = ksm_window_lock(w, pmd);

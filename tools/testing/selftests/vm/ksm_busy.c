@@ -11,8 +11,8 @@
 
 #define LARGE 4096
 #define PAGES 256
-#define BALLAST 4096
-#define HAMMERS 3
+#define BALLAST 2048
+#define HAMMERS 8
 
 KSM_FIXTURE(busy)
 
@@ -54,7 +54,11 @@ static void *area, *ballast;
 static pthread_t hammers[HAMMERS];
 static volatile int hammering;
 
-/* Each call holds mmap_lock for write while it changes all the page tables. */
+/*
+ * Each call holds mmap_lock for write while it changes all the page tables.
+ * There are so many threads that some are always queued for it: then nobody
+ * gets it without waiting.
+ */
 static void *hammer(void *arg)
 {
 	while (hammering) {
@@ -77,6 +81,8 @@ static long child_hammer(long on)
 		if (!ballast)
 			return -ENOMEM;
 		area_fill(ballast, BALLAST, BALLAST, 1);
+		if (area_mergeable(ballast, BALLAST))
+			return -EINVAL;
 	}
 	hammering = on;
 	for (int i = 0; i < HAMMERS; i++) {

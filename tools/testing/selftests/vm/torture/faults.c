@@ -65,12 +65,20 @@ int faults_on(void)
 			return -1;
 	}
 	set("fail_page_alloc", "min-order", "0");
-	return fail_ksmd(true) || fail_task("self", true);
+	return fail_ksmd(true);
+}
+
+/*
+ * For the caller alone, and only around a system call: an allocation that fails in a page fault is
+ * retried by the kernel, with a message.
+ */
+void faults_self(bool on)
+{
+	fail_task("self", on);
 }
 
 void faults_off(void)
 {
-	fail_task("self", false);
 	fail_ksmd(false);
 	for (size_t i = 0; i < 2; i++)
 		set(kinds[i], "probability", "0");

@@ -134,7 +134,11 @@ static void turn(const char *file, long value)
 
 	if (!ksm_has(file))
 		return;
+	if (options.faults)
+		faults_self(true);
 	ret = ksm_set(file, value);
+	if (options.faults)
+		faults_self(false);
 	if (ret == -EBUSY || ret == -ENOMEM || ret == -EINTR) {
 		refused++;
 	} else if (ret) {

@@ -68,6 +68,7 @@ int region_writable(struct region *r);
 
 /* faults.c */
 int faults_on(void);
+void faults_self(bool on);
 void faults_off(void);
 
 #endif /* TORTURE_H */
