@@ -7,7 +7,7 @@
  * is gone at once, which damps the swings of a changing load and leaves a thousandth of the error
  * after 10 passes. Processor time per page does not depend on the number of pages, so the number
  * at which a wake-up's share of the processor reaches the limit follows as well.
- * Tests: tools/testing/ksm/.
+ * Tests: tools/testing/ksm/advisor_test.c.
  */
 #include "advisor.h"
 
@@ -30,15 +30,16 @@ static u64 ksm_pages_at_share(u64 pages, u64 pass_ms, u64 cpu_ms, unsigned int m
  * @pass_ms: how long that took, in milliseconds
  * @cpu_ms: processor time of it, in milliseconds
  *
- * Return: the number of pages, within the limits.
+ * Return: the number of pages, within the limits, and at least 1.
  */
 unsigned int ksm_advise(const struct ksm_advice *advice, unsigned int pages, u64 pass_ms,
 			u64 cpu_ms)
 {
-	const unsigned int low = min(advice->min_pages, advice->max_pages);
+	/* Not 0: then no pass would ever end, and nothing be learned. */
+	const unsigned int low = max(min(advice->min_pages, advice->max_pages), 1U);
 	u64 wanted, limit;
 
-	pages = clamp(pages, max(low, 1U), max(advice->max_pages, 1U));
+	pages = clamp(pages, low, advice->max_pages);
 	pass_ms = min_t(u64, pass_ms, U32_MAX);
 	wanted = div64_u64(pages * pass_ms, (u64)advice->target_secs * 1000);
 	wanted = (wanted + pages + (wanted > pages)) / 2;

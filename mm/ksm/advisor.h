@@ -9,7 +9,7 @@
  * struct ksm_advice - what the advisor is asked to keep to
  * @max_cpu: percent of a processor, 0 to 100
  * @min_pages: lower limit of pages_to_scan, if not above @max_pages
- * @max_pages: upper limit of pages_to_scan
+ * @max_pages: upper limit of pages_to_scan; not 0
  * @target_secs: how long a pass should take, in seconds; not 0
  */
 struct ksm_advice {

@@ -7,7 +7,8 @@
  *
  * Lock order, outer first (who guards what is said at the fields):
  *
- *	ksm_domain.scan_sem		never held while blocking on an mmap_lock
+ *	ksm_domain.scan_sem		read: never while blocking on an mmap_lock
+ *	  ksm_domain.advisor_lock	a leaf
  *	  mm->mmap_lock			one at a time
  *	    mmu_notifier range
  *	      folio lock		trylock, except one when no other folio lock is held
@@ -67,8 +68,7 @@ struct ksm_knobs {
 /**
  * struct ksm_domain - those who may share with each other
  * @scan_sem: read by scanners for a chunk of work; written by what needs them out of the way:
- *	run=2,
- *	max_page_sharing, memory offline
+ *	run=2, max_page_sharing, merge_across_nodes, memory offline, the validator
  * @digest: constant
  * @zero_key: key of a page of zeroes; constant
  * @salt: of the keys of each NUMA node's pages while merge_across_nodes is 0; constant
@@ -96,7 +96,7 @@ struct ksm_domain {
 	struct ksm_forest forest;
 	struct ksm_stats stats;
 	struct ksm_knobs knobs;
-	struct mutex advisor_lock;	/* leaf; see above */
+	struct mutex advisor_lock;	/* leaf */
 	unsigned long full_scans;
 	u32 unmerge_stamp;
 

@@ -110,10 +110,13 @@ static int __init ksm_init(void)
 	struct ksm_scan *scan;
 	int err;
 
-	err = ksm_slot_init()		?:
-		      ksm_stable_init() ?:
-		      ksm_link_init()	?:
-					  ksm_domain_setup(&ksm_host);
+	err = ksm_slot_init();
+	if (!err)
+		err = ksm_stable_init();
+	if (!err)
+		err = ksm_link_init();
+	if (!err)
+		err = ksm_domain_setup(&ksm_host);
 	if (err)
 		return err;
 	scan = ksm_scan_alloc(&ksm_host);

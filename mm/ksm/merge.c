@@ -358,7 +358,8 @@ static void ksm_batch_compare(struct ksm_batch *batch)
 /*
  * Step 7 for a page without a target. A folio that others map, or may swap in, keeps the anon_vma
  * under which rmap finds all its mappings. The content may have changed between visit and
- * write-protection: then the node would stand at the wrong place in the tree.
+ * write-protection, or the page have moved to another NUMA node: then the stable node would stand
+ * at the wrong place in the tree.
  */
 static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch,
 				  struct ksm_candidate *c)
@@ -368,12 +369,14 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 	const struct ksm_digest *digest = &scan->domain->digest;
 	struct ksm_stable *stable = c->stable, *found;
 	const void *kaddr;
-	u32 full;
+	u64 key;
 
 	kaddr = kmap_local_page(c->page);
-	full = ksm_digest_full(digest, kaddr);
+	key = ksm_key(ksm_digest_sample(digest, kaddr) ^
+			      ksm_node_salt(scan->domain, folio_nid(folio)),
+		      ksm_digest_full(digest, kaddr));
 	kunmap_local(kaddr);
-	if (full != ksm_key_full(c->work->key) || !folio_mapped(folio))
+	if (key != c->work->key || !folio_mapped(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 	if (!folio_test_swapbacked(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);

@@ -9,7 +9,7 @@
  * Lifetime: the node lives as long as the locked folio points to it. Failure: a mapping not yet
  * known (fork, swap-in) is missed until the next pass; then the page can't be reclaimed or moved,
  * no more.
- * Tests: swap tests and ksm_torture in tools/testing/selftests/vm/; none yet of memory failure.
+ * Tests: swap tests and ksm_torture in tools/testing/selftests/vm/; the poison tests.
  */
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>

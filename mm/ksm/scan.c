@@ -39,6 +39,7 @@ struct ksm_scan * __init ksm_scan_alloc(struct ksm_domain *domain)
 		return NULL;
 	scan->domain = domain;
 	scan->pass = 1;
+	scan->swept = jiffies;
 	return scan;
 }
 

@@ -7,7 +7,8 @@
  * is held any more, all pages for which there should now be a KSM page are attached, mm by mm. At
  * last, a page that was promoted but found nobody to share it is broken again.
  *
- * Locking: called without locks below scan_sem; takes mmap_lock for read by trylock, one at a time.
+ * Locking: called without locks below scan_sem; takes mmap_lock for read by some tries, one at a
+ * time.
  * Lifetime: see candidate.c; all references are dropped here. Failure: an mm that is busy is left
  * to the next pass; a page that can't be merged goes in the tree with an age, so that others find
  * it, and is tried again every 2nd, 4th, 8th pass. Tests: merge, pin and yield tests in

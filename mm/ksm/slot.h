@@ -15,15 +15,14 @@
  * @mm_slot: link to hash and list, and the mm, referenced (mm_count) until the slot is torn down
  * @domain: constant
  * @refs: one for being registered, one for each revisit that names the slot
- * @owner: the only one to look at the spans: a scan context, or whoever tears them down
+ * @owner: the only one to look at the spans: a scanner, run=2, the validator
  * @exiting: no longer on hash and list, nobody may claim it; an owner tears it down on release
  * @stamp: the last pass that finished with this mm; those not finished stand first in the list
  * @cursor: address at which the pass goes on
  * @nr_spans: number of spans
  * @nr_met: how many of them the current pass has met
  * @spans: first span of each block, by block number. Changed by the owner under mmap_lock, by
- *	holders
- *	of mmap_lock for write, and by the owner of an exiting mm
+ *	holders of mmap_lock for write, and by the owner of an exiting mm
  */
 struct ksm_slot {
 	struct mm_slot mm_slot;

@@ -8,12 +8,15 @@
  *
  *	           first visit             equal twice
  *	  NONE ------------------> SEEN ----------------> UNSTABLE
- *	   ^ ^                      | ^                    |    |
- *	   | |      page gone       | |  changed, retry    |    |
- *	   | +----------------------+ +--------------------+    |
- *	   |                        |                           |
- *	   |   COW, unmap, unmerge  v      attach, promote      |
- *	   +--------------------- MERGED <----------------------+
+ *	   ^ |                      | ^                    |    |
+ *	   | |      page gone       | |      changed       |    |
+ *	   | |<---------------------+ +--------------------+    |
+ *	   | |                      |                           |
+ *	   | | adopt (fork,         |  attach, promote          |
+ *	   | |  swap-in)            v                           |
+ *	   | +-----------------> MERGED <-----------------------+
+ *	   |   COW, unmap, unmerge  |
+ *	   +------------------------+
  */
 #ifndef _MM_KSM_SPAN_H
 #define _MM_KSM_SPAN_H

@@ -109,7 +109,7 @@ static ssize_t ksm_store_advisor_mode(struct kobject *kobj, struct kobj_attribut
 	if (knobs->advisor != advisor) {
 		knobs->advisor = advisor;
 		WRITE_ONCE(knobs->pages_to_scan,
-			   advisor ? knobs->advice.min_pages : KSM_PAGES_TO_SCAN);
+			   advisor ? max(knobs->advice.min_pages, 1U) : KSM_PAGES_TO_SCAN);
 	}
 	mutex_unlock(&ksm_host.advisor_lock);
 	wake_up_interruptible(&ksm_host.wait);

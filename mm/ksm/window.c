@@ -353,7 +353,7 @@ static u64 ksm_window_detach(struct ksm_window *w)
 		freed |= BIT_ULL(i);
 		/* Collapsed by khugepaged: don't split it again as soon as it comes. */
 		if (w->huge)
-			ksm_item_set_age(w->span[i], ksm_window_pos(w, i), 3);
+			ksm_item_set_age(w->span[i], ksm_window_pos(w, i), KSM_AGE_MAX);
 	}
 	return freed;
 }

@@ -5,7 +5,6 @@
  * taken from all of them, and from nobody else.
  */
 #define _GNU_SOURCE
-#include <inttypes.h>
 #include <sys/mman.h>
 
 #include "ksm_test.h"
@@ -20,12 +19,12 @@ static int hwpoison(const char *file, uint64_t pfn)
 	char path[64], text[32];
 
 	snprintf(path, sizeof(path), HWPOISON "%s", file);
-	snprintf(text, sizeof(text), "%" PRIu64, pfn);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)pfn);
 	return ksm_file_write(path, text);
 }
 
 /* Back in use, as far as the kernel can; nothing depends on it. */
-static void unpoison(uint64_t pfn)
+static void put_back(uint64_t pfn)
 {
 	if (hwpoison("unpoison-pfn", pfn))
 		ksft_print_msg("one frame stays out of use\n");
@@ -115,7 +114,7 @@ KSM_TEST(poison, a_merged_page_taken_out_of_use_moves_for_all)
 	EXPECT_EQ(2, ksm_get("pages_shared"));
 	EXPECT_EQ(2 * PAGES - 1, ksm_get("pages_sharing"));
 	EXPECT_EQ(0, ksm_child_end(&child));
-	unpoison(before);
+	put_back(before);
 }
 
 KSM_TEST(poison, a_lost_page_is_lost_to_its_sharers_only)
@@ -148,7 +147,7 @@ KSM_TEST(poison, a_lost_page_is_lost_to_its_sharers_only)
 	EXPECT_EQ(PAGES / 2, ksm_child_call(&child, child_lost, 0));
 	EXPECT_EQ(0, ksm_child_call(&child, child_lost, 1));
 	EXPECT_EQ(0, ksm_child_end(&child));
-	unpoison(lost);
+	put_back(lost);
 }
 
 KSM_TEST_MAIN
