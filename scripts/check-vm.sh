@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 
 tree && guest_programs && kernel "$TREE" "${VM_CONFIG:-debug}" || exit 1
-"$top/scripts/vm.sh" -l "check-vm" -m 3072 -t "${VM_TIMEOUT:-1200}" -d 1G -d 1G \
+"$top/scripts/vm.sh" -l "check-vm" -m 3072 -t "${VM_TIMEOUT:-2400}" -d 1G -d 1G \
 	-n 2 -a "$(guest_clock)" -f "$tests/vm:/tests" \
 	"$TREE-${VM_CONFIG:-debug}" "KSM_FRESH_BOOT=1 KSM_TIME_FACTOR=10 sh /tests/run.sh $*"
 status=$?

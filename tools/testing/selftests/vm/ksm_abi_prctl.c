@@ -136,6 +136,57 @@ KSM_TEST(prctl, survives_fork)
 	EXPECT_EQ(0, ksm_child_end(&child));
 }
 
+/* How many areas there are between two addresses, KSM_NOTHING if none is told. */
+static int64_t areas_between(const void *from, const void *to)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	unsigned long start, end;
+	char line[512];
+	int64_t n = 0;
+
+	if (!file)
+		return KSM_NOTHING;
+	while (fgets(line, sizeof(line), file))
+		n += sscanf(line, "%lx-%lx ", &start, &end) == 2 &&
+		     start < (uintptr_t)to && end > (uintptr_t)from;
+	fclose(file);
+	return n;
+}
+
+/* A page at a time, as small programs' heaps grow. */
+KSM_TEST(prctl, areas_that_grow_stay_one_area)
+{
+	char *heap, *end, *area, *page;
+
+	ASSERT_EQ(0, set_merge(1));
+	heap = sbrk(page_bytes());
+	ASSERT_NE((void *)-1, heap);
+	end = heap + page_bytes();
+	*heap = 1;
+	for (int i = 0; i < 100; i++) {
+		/* stdio takes of the heap, too. */
+		page = sbrk(page_bytes());
+		ASSERT_NE((void *)-1, page);
+		*page = 1;
+		end = page + page_bytes();
+	}
+	EXPECT_TRUE(area_vmflag(heap, "mg"));
+	EXPECT_GE(2, areas_between(heap, end));
+
+	area = area_map(100);
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, munmap(area, 100 * page_bytes()));
+	for (int i = 0; i < 100; i++) {
+		ASSERT_EQ(area + i * page_bytes(),
+			  mmap(area + i * page_bytes(), page_bytes(),
+			       PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+			       MAP_FIXED_NOREPLACE, -1, 0));
+		area[i * page_bytes()] = 1;
+	}
+	EXPECT_TRUE(area_vmflag(area, "mg"));
+	EXPECT_GE(2, areas_between(area, area + 100 * page_bytes()));
+}
+
 /* What a program that was started by exec says; negative: it did not run. */
 static int answer_after_exec(void)
 {

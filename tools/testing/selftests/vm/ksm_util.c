@@ -295,7 +295,11 @@ int ksm_wait_passes(unsigned int passes)
 	return 0;
 }
 
-/* Run @passes whole passes, then stop: the counters are at rest afterwards. */
+/*
+ * Run @passes whole passes, then stop: the counters are at rest afterwards.
+ * What was merged is there to be validated now, as it is not when the test's
+ * process has gone: -EUCLEAN if the kernel finds that something disagrees.
+ */
 int ksm_passes(unsigned int passes)
 {
 	int ret = ksm_start(), err;
@@ -303,7 +307,12 @@ int ksm_passes(unsigned int passes)
 	if (!ret)
 		ret = ksm_wait_passes(passes);
 	err = ksm_stop();
-	return ret ? ret : err;
+	if (!ret)
+		ret = err;
+	if (!ret)
+		ret = ksm_validate();
+	/* Many kernels have no validator. */
+	return ret < 0 ? ret : 0;
 }
 
 /*

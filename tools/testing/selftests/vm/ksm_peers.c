@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: a page that can't be merged for as long as the
+ * test runs does not stand between others that are equal to it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "ksm_test.h"
+
+#define PAGES 5
+
+KSM_FIXTURE(peers)
+
+/* A pipe that refers to pages, until it is closed. */
+static int hold(void *page, size_t pages, int fds[2])
+{
+	struct iovec vec = { page, pages * page_bytes() };
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	return vmsplice(fds[1], &vec, 1, 0) == (ssize_t)vec.iov_len ? 0 : -EIO;
+}
+
+static void let_go(int fds[2])
+{
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* The held page is the first, one of many, or the last that is looked at. */
+static void one_is_held(struct __test_metadata *_metadata, uint64_t seed, size_t which)
+{
+	void *area = area_new(PAGES, 1, seed);
+	int fds[2];
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, hold(area_page(area, which), 1, fds));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(2, area_frames(area, PAGES));
+	EXPECT_EQ(1, area_sharing_with(area, PAGES, area_page(area, which)));
+	EXPECT_EQ(PAGES - 2, ksm_get("pages_sharing"));
+	let_go(fds);
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(1, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 1, seed));
+}
+
+KSM_TEST(peers, the_first_of_equal_pages_is_held)
+{
+	one_is_held(_metadata, self->seed, 0);
+}
+
+KSM_TEST(peers, one_among_equal_pages_is_held)
+{
+	one_is_held(_metadata, self->seed, PAGES / 2);
+}
+
+KSM_TEST(peers, the_last_of_equal_pages_is_held)
+{
+	one_is_held(_metadata, self->seed, PAGES - 1);
+}
+
+/* The held page has been there for long; all of the others come at once. */
+KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
+{
+	void *known = area_new(1, 1, self->seed), *area;
+	int fds[2];
+
+	ASSERT_NE(NULL, known);
+	ASSERT_EQ(0, hold(known, 1, fds));
+	ASSERT_EQ(0, ksm_passes(4));
+	area = area_new(PAGES, 1, self->seed);
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(1, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_sharing_with(area, PAGES, known));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
+	let_go(fds);
+}
+
+KSM_TEST_MAIN
