@@ -7,7 +7,7 @@
 # Environment:
 #   FILES=DIR    the files to load (default: parts of the C library, Python, Perl and the
 #                kernel's own sources)
-#   DEMO_MIB=N   how much of them at most (32; each process loads it all)
+#   DEMO_MIB=N   how much of them at most (24; each process loads it all)
 #   DEMO_PROCS=N processes (4)
 #   DEMO_TREE=T  linux (default), or mainline for comparison
 #
@@ -15,7 +15,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-mib=${DEMO_MIB:-32}
+mib=${DEMO_MIB:-24}
 procs=${DEMO_PROCS:-4}
 base=${DEMO_TREE:-linux}
 files=${FILES:-}

@@ -11,6 +11,10 @@
 #include "ksm_test.h"
 
 #define PAGES 5
+#define LOOKALIKES 32
+
+/* Who met the held page first tries again 2, 4 and 8 passes later. */
+#define PASSES 16
 
 KSM_FIXTURE(peers)
 
@@ -30,20 +34,40 @@ static void let_go(int fds[2])
 	close(fds[1]);
 }
 
-/* The held page is the first, one of many, or the last that is looked at. */
+/*
+ * Pages that differ from the others in one of as many cache lines, most of
+ * which no sample reads: so the others are told apart by full digests, and
+ * all who are equal are found as equals, the held one among them.
+ */
+static int lookalikes(uint64_t seed)
+{
+	char *area = area_map(LOOKALIKES);
+
+	if (!area)
+		return -ENOMEM;
+	for (size_t i = 0; i < LOOKALIKES; i++) {
+		content_fill(area_page(area, i), seed, 0);
+		area[i * page_bytes() + i * 64] ^= 0x11;
+	}
+	return area_mergeable(area, LOOKALIKES);
+}
+
 static void one_is_held(struct __test_metadata *_metadata, uint64_t seed, size_t which)
 {
-	void *area = area_new(PAGES, 1, seed);
 	int fds[2];
+	void *area;
 
+	ASSERT_EQ(0, lookalikes(seed));
+	ASSERT_EQ(0, ksm_passes(4));
+	area = area_new(PAGES, 1, seed);
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, hold(area_page(area, which), 1, fds));
-	ASSERT_EQ(0, ksm_passes(8));
+	ASSERT_EQ(0, ksm_passes(PASSES));
 	EXPECT_EQ(2, area_frames(area, PAGES));
 	EXPECT_EQ(1, area_sharing_with(area, PAGES, area_page(area, which)));
 	EXPECT_EQ(PAGES - 2, ksm_get("pages_sharing"));
 	let_go(fds);
-	ASSERT_EQ(0, ksm_passes(8));
+	ASSERT_EQ(0, ksm_passes(PASSES));
 	EXPECT_EQ(1, area_frames(area, PAGES));
 	EXPECT_EQ(0, area_wrong(area, PAGES, 1, seed));
 }
@@ -53,14 +77,9 @@ KSM_TEST(peers, the_first_of_equal_pages_is_held)
 	one_is_held(_metadata, self->seed, 0);
 }
 
-KSM_TEST(peers, one_among_equal_pages_is_held)
+KSM_TEST(peers, the_second_of_equal_pages_is_held)
 {
-	one_is_held(_metadata, self->seed, PAGES / 2);
-}
-
-KSM_TEST(peers, the_last_of_equal_pages_is_held)
-{
-	one_is_held(_metadata, self->seed, PAGES - 1);
+	one_is_held(_metadata, self->seed, 1);
 }
 
 /* The held page has been there for long; all of the others come at once. */
@@ -70,11 +89,12 @@ KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 	int fds[2];
 
 	ASSERT_NE(NULL, known);
+	ASSERT_EQ(0, lookalikes(self->seed));
 	ASSERT_EQ(0, hold(known, 1, fds));
 	ASSERT_EQ(0, ksm_passes(4));
 	area = area_new(PAGES, 1, self->seed);
 	ASSERT_NE(NULL, area);
-	ASSERT_EQ(0, ksm_passes(8));
+	ASSERT_EQ(0, ksm_passes(PASSES));
 	EXPECT_EQ(1, area_frames(area, PAGES));
 	EXPECT_EQ(0, area_sharing_with(area, PAGES, known));
 	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
