@@ -158,6 +158,30 @@ static void ksm_settle_end(struct ksm_scan *scan, struct ksm_slot *slot)
 		ksm_slot_release(slot);
 }
 
+static int ksm_place_cmp(unsigned long slot, unsigned long address, unsigned long other_slot,
+			 unsigned long other_address)
+{
+	if (slot != other_slot)
+		return slot < other_slot ? -1 : 1;
+	return address < other_address ? -1 : address > other_address;
+}
+
+static int ksm_revisit_cmp(const void *a, const void *b)
+{
+	const struct ksm_revisit *x = a, *y = b;
+
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
+			     y->address);
+}
+
+static int ksm_work_cmp(const void *a, const void *b)
+{
+	const struct ksm_work *x = a, *y = b;
+
+	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
+			     y->address);
+}
+
 static void ksm_revisit_put(struct ksm_revisit *revisit)
 {
 	if (revisit->peer)
@@ -178,6 +202,8 @@ static unsigned int ksm_settle_revisits(struct ksm_scan *scan, unsigned int firs
 		ksm_revisit_put(&scan->revisit[i]);
 	}
 	if (begun) {
+		/* Revisits that came while others were handled stand behind these. */
+		sort(scan->promote, scan->nr_promotes, sizeof(scan->promote[0]), ksm_work_cmp, NULL);
 		ksm_merge_and_note(scan, slot, scan->promote, scan->nr_promotes);
 		scan->nr_promotes = 0;
 		ksm_settle_end(scan, slot);
@@ -201,30 +227,6 @@ static unsigned int ksm_settle_work(struct ksm_scan *scan, unsigned int first)
 	while (first < i)
 		ksm_slot_put(scan->work[first++].slot);
 	return i;
-}
-
-static int ksm_place_cmp(unsigned long slot, unsigned long address, unsigned long other_slot,
-			 unsigned long other_address)
-{
-	if (slot != other_slot)
-		return slot < other_slot ? -1 : 1;
-	return address < other_address ? -1 : address > other_address;
-}
-
-static int ksm_revisit_cmp(const void *a, const void *b)
-{
-	const struct ksm_revisit *x = a, *y = b;
-
-	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
-			     y->address);
-}
-
-static int ksm_work_cmp(const void *a, const void *b)
-{
-	const struct ksm_work *x = a, *y = b;
-
-	return ksm_place_cmp((unsigned long)x->slot, x->address, (unsigned long)y->slot,
-			     y->address);
 }
 
 static void ksm_settle_all_revisits(struct ksm_scan *scan)
