@@ -23,7 +23,7 @@
 #include "scan.h"
 #include "smart_scan.h"
 
-#define KSM_COST_LIMIT		64	/* of visits under one PTE lock, see ksm_visit() */
+#define KSM_COST_LIMIT		40	/* of visits under one PTE lock, see ksm_visit() */
 #define KSM_AHEAD_PAGE		8	/* how early a struct page is looked at before the visit */
 #define KSM_OWNER_CHECKED	8	/* passes between two looks at a merged folio */
 
