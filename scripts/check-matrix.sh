@@ -9,7 +9,7 @@
 
 compile="noksm nosysfs nonuma nothp nosmp noswap preempt-rt i386"
 boot=${MATRIX_BOOT-nosmp}
-boot_tests=${MATRIX_TESTS-}
+boot_tests=${MATRIX_TESTS-ksm_abi_madvise ksm_abi_sysfs ksm_merge ksm_merge_zero ksm_cow ksm_unmerge ksm_swap}
 
 tree && guest_programs || exit 1
 

@@ -73,6 +73,22 @@ KSM_TEST(lookalike, newcomers_are_not_taken_for_a_merged_page)
 	EXPECT_EQ(lines(), ksm_get("pages_unshared"));
 }
 
+/* A crowd without a merged page: it is told apart for good, not at every other visit. */
+KSM_TEST(lookalike, pages_that_do_not_change_are_known)
+{
+	void *area = area_map(lines());
+
+	ASSERT_NE(NULL, area);
+	almost(area, self->seed);
+	ASSERT_EQ(0, area_mergeable(area, lines()));
+	ASSERT_EQ(0, ksm_passes(8));
+	for (int pass = 0; pass < 6; pass++) {
+		ASSERT_EQ(0, ksm_step(1));
+		EXPECT_EQ(lines(), ksm_get("pages_unshared"));
+		EXPECT_EQ(0, ksm_get("pages_volatile"));
+	}
+}
+
 KSM_TEST(lookalike, newcomers_meet_their_equals)
 {
 	void *pair = model(_metadata, self->seed);
