@@ -203,7 +203,8 @@ static unsigned int ksm_settle_revisits(struct ksm_scan *scan, unsigned int firs
 	}
 	if (begun) {
 		/* Revisits that came while others were handled stand behind these. */
-		sort(scan->promote, scan->nr_promotes, sizeof(scan->promote[0]), ksm_work_cmp, NULL);
+		sort(scan->promote, scan->nr_promotes, sizeof(scan->promote[0]), ksm_work_cmp,
+		     NULL);
 		ksm_merge_and_note(scan, slot, scan->promote, scan->nr_promotes);
 		scan->nr_promotes = 0;
 		ksm_settle_end(scan, slot);
