@@ -80,7 +80,8 @@ def parse_result(text):
         elif key == 'unmerge':
             result['unmerge_ns'], result['unmerge_pages'] = numbers
         elif key == 'hold':
-            result['holds'], result['hold_max'], result['hold_interrupted_max'] = numbers
+            (result['holds'], result['hold_max'], result['hold_interrupted_max'],
+             result['hold_noise']) = numbers
         elif key == 'holds':
             result['holds_by_us'] = numbers
         elif key == 'done':
@@ -203,6 +204,11 @@ def longest_hold(result):
     return result['hold_max'] / 1000
 
 
+def hold_noise(result):
+    """The longest of as many runs of an empty loop of the same mean length."""
+    return result['hold_noise'] / 1000
+
+
 def hold_quantile(share):
     """A length in us that `share` of the holds don't exceed."""
     def value(result):
@@ -265,12 +271,13 @@ ROWS = (
      limit_goal(0.25)),
     ('hold', 'longest hold of a PTE lock', 'us', 'copies-hold', longest_hold,
      limit_goal(30)),
+    ('hold-noise', 'the same without lock or work', 'us', 'copies-hold', hold_noise, NO_GOAL),
     ('hold-999', '99.9 % of these holds are below', 'us', 'copies-hold', hold_quantile(0.999),
      limit_goal(30)),
 )
 # A hold that is long by itself is long in every round, one that the host lengthened is not: the
 # least of the rounds counts here, not the median.
-LEAST_ROWS = ('hold',)
+LEAST_ROWS = ('hold', 'hold-noise')
 # Rows made of other rows: growth from 64 MiB to 2 GiB.
 GROWTH = ('growth', 'growth from 64 MiB to 2 GiB', 'x', ('steady-64m', 'steady-2g'),
           limit_goal(1.2))
@@ -293,7 +300,8 @@ def print_passes(result):
           f'{result["slab"] / result["pages"]:.1f}')
     if 'holds' in result:
         print(f'{result["holds"]} holds of page table locks, longest {longest_hold(result):.1f} us '
-              f'(with an interrupt in it {result["hold_interrupted_max"] / 1000:.1f}), '
+              f'(with an interrupt in it {result["hold_interrupted_max"] / 1000:.1f}; '
+              f'an empty loop {hold_noise(result):.1f}), '
               f'{sum(result["holds_by_us"][30:])} over 30 us; 99.9 % are below '
               f'{hold_quantile(0.999)(result)} us')
 

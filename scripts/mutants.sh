@@ -169,7 +169,7 @@ run_vm() {
 	local log=$1 limited=$2 status=0 program seconds total=60 command append
 	shift 2
 
-	append="slab_debug=FZP,ksm_* oops=panic"
+	append="slab_debug=FZP,ksm_* oops=panic mem=2816M movablecore=1G"
 	command="cd /tests; export KSM_FRESH_BOOT=1; now() { cut -d. -f1 /proc/uptime; }; "
 	command+="run() { limit=\$1; start=\$(now); shift; echo \"# ---- \$1\"; timeout \$limit ./\"\$@\" 2>&1; "
 	command+="status=\$?; echo \"# status \$status after \$((\$(now) - start)) s\"; return \$status; }; "

@@ -18,14 +18,14 @@
 #define KSM_COST_SAMPLE	2
 #define KSM_COST_FULL	6
 
-static u32 ksm_visit_full(struct ksm_scan *scan, const void *kaddr)
+static u32 ksm_visit_full(struct ksm_scan *scan, const void *kaddr, u32 *check)
 {
 	scan->cost += KSM_COST_FULL;
-	return ksm_digest_full(&scan->domain->digest, kaddr);
+	return ksm_digest_full(&scan->domain->digest, kaddr, check);
 }
 
-static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
-			  enum ksm_work_kind kind, struct page *page)
+static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+			  struct ksm_content content, enum ksm_work_kind kind, struct page *page)
 {
 	if (scan->nr_work == ARRAY_SIZE(scan->work))
 		return;
@@ -33,24 +33,14 @@ static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned
 	scan->work[scan->nr_work++] = (struct ksm_work) {
 		.slot = span->slot,
 		.address = ksm_item_address(span, pos),
-		.key = key,
+		.content = content,
 		.kind = kind,
 		.large = folio_test_large(page_folio(page)),
 	};
 }
 
-/**
- * ksm_want_revisit - have an item looked at
- * @scan: the scanner
- * @span: the item's span
- * @pos: its position
- * @key: what its key should be
- * @peer: a page that seems to be equal, or NULL
- *
- * Context: owner of the slot, or bucket lock held while the item is UNSTABLE.
- */
-void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
-		      struct page *peer)
+static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+			     struct ksm_content content, struct page *peer)
 {
 	if (scan->nr_revisits == ARRAY_SIZE(scan->revisit))
 		return;
@@ -60,23 +50,36 @@ void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int
 	scan->revisit[scan->nr_revisits++] = (struct ksm_revisit) {
 		.slot = span->slot,
 		.address = ksm_item_address(span, pos),
-		.key = key,
+		.content = content,
 		.peer = peer,
 	};
 }
 
-/* The key that a page of zeroes has at the place of @page. */
-static u64 ksm_zero_key(struct ksm_scan *scan, struct page *page)
+/**
+ * ksm_want_lone_revisit - have an item get its full digest, as it is alone no more
+ * @scan: the scanner
+ * @span: the item's span
+ * @pos: its position
+ *
+ * Context: owner of the slot, or bucket lock held while the item is UNSTABLE.
+ */
+void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos)
 {
-	u32 salt = ksm_node_salt(scan->domain, page_to_nid(page));
+	ksm_want_revisit(scan, span, pos, (struct ksm_content) {}, NULL);
+}
 
-	return scan->domain->zero_key ^ ksm_key(salt, 0);
+/* The content that a page of zeroes has at the place of @page. */
+static struct ksm_content ksm_zero_content(struct ksm_scan *scan, struct page *page)
+{
+	return ksm_content_salt(scan->domain->zero,
+				ksm_node_salt(scan->domain, page_to_nid(page)));
 }
 
 static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct page *page,
-			    u64 key)
+			    struct ksm_content content)
 {
-	return key == ksm_zero_key(scan, page) && READ_ONCE(scan->domain->knobs.use_zero_pages) &&
+	return ksm_content_equal(content, ksm_zero_content(scan, page)) &&
+	       READ_ONCE(scan->domain->knobs.use_zero_pages) &&
 	       !mm_forbids_zeropage(ksm_slot_mm(span->slot));
 }
 
@@ -86,26 +89,27 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
  */
 static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
 					 struct ksm_span *span, unsigned int pos,
-					 struct page *page, u64 key, struct folio **folio)
+					 struct page *page, struct ksm_content content,
+					 struct folio **folio)
 {
 	const unsigned int turn = scan->pass >> ksm_item_age(span, pos);
 	struct ksm_item *lone, *peer;
 	struct ksm_stable *stable;
 	enum ksm_match match;
 
-	match = __ksm_stable_lookup(bucket, key, &stable, folio);
+	match = __ksm_stable_lookup(bucket, content, &stable, folio);
 	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_BUSY)
 		return match;
-	lone = __ksm_unstable_lone(bucket, ksm_key_sample(key));
+	lone = __ksm_unstable_lone(bucket, ksm_key_sample(content.key));
 	if (lone)
-		ksm_want_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone), 0, NULL);
-	peer = __ksm_unstable_peer(bucket, key, turn, &span->items[pos]);
+		ksm_want_lone_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone));
+	peer = __ksm_unstable_peer(bucket, content.key, turn, &span->items[pos]);
 	if (peer) {
-		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), key, page);
+		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
 		return KSM_MATCH_PEER;
 	}
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
-		__ksm_unstable_insert(bucket, span, pos, key);
+		__ksm_unstable_insert(bucket, span, pos, content.key);
 	/* Where all KSM pages are full, there may be room one day. */
 	ksm_item_set_age(span, pos, match == KSM_MATCH_FULL ? KSM_AGE_MAX : 0);
 	return match;
@@ -113,29 +117,30 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 
 /* The page's full digest is known, and others have its sample. */
 static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span *span,
-					 unsigned int pos, struct page *page, u64 key)
+					 unsigned int pos, struct page *page,
+					 struct ksm_content content)
 {
-	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, content.key);
 	const bool old = ksm_item_age(span, pos);
 	struct folio *folio = NULL;
 	enum ksm_match match;
 
 	set_bit(pos, &span->crowded);
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
-		ksm_item_set_key(span, pos, key);
-	if (ksm_zero_wanted(scan, span, page, key)) {
-		ksm_want_work(scan, span, pos, key, KSM_WORK_ZERO, page);
+		ksm_item_set_key(span, pos, content.key);
+	if (ksm_zero_wanted(scan, span, page, content)) {
+		ksm_want_work(scan, span, pos, content, KSM_WORK_ZERO, page);
 		return KSM_VISIT_RESTLESS;
 	}
 
 	spin_lock(&bucket->lock);
-	match = __ksm_find_partner(scan, bucket, span, pos, page, key, &folio);
+	match = __ksm_find_partner(scan, bucket, span, pos, page, content, &folio);
 	spin_unlock(&bucket->lock);
 
 	if (match == KSM_MATCH_ROOM)
 		folio_put(folio);
 	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_PEER)
-		ksm_want_work(scan, span, pos, key, KSM_WORK_ATTACH, page);
+		ksm_want_work(scan, span, pos, content, KSM_WORK_ATTACH, page);
 	/* What failed before is not news, or else it would keep its span from backing off. */
 	return match == KSM_MATCH_NONE || match == KSM_MATCH_FULL || old ? KSM_VISIT_CALM :
 									   KSM_VISIT_RESTLESS;
@@ -151,20 +156,20 @@ static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsi
 	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
 	const u32 sample = ksm_key_sample(key);
 	struct folio *folio = NULL;
+	struct ksm_content sole;
 	bool known = true;
-	u64 sole = 0;
 
-	if (sample == ksm_key_sample(ksm_zero_key(scan, page)))
+	if (sample == ksm_key_sample(ksm_zero_content(scan, page).key))
 		return true;
 	spin_lock(&bucket->lock);
 	sole = __ksm_stable_sole(bucket, sample, &folio);
-	if (!sole) {
+	if (!sole.key) {
 		known = __ksm_sample_known(bucket, sample);
 		if (!known)
 			__ksm_unstable_insert(bucket, span, pos, key);
 	}
 	spin_unlock(&bucket->lock);
-	if (sole) {
+	if (sole.key) {
 		folio_put(folio);
 		ksm_want_work(scan, span, pos, sole, KSM_WORK_ATTACH, page);
 		return false;
@@ -174,30 +179,34 @@ static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsi
 
 /* The item is SEEN, and its page was equal at two visits. */
 static enum ksm_visit ksm_decide(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-				 struct page *page, const void *kaddr, u64 key)
+				 struct page *page, const void *kaddr, struct ksm_content content)
 {
-	if (!ksm_key_full(key)) {
-		if (!ksm_decide_sample(scan, span, pos, page, key))
+	u32 full;
+
+	if (!ksm_key_full(content.key)) {
+		if (!ksm_decide_sample(scan, span, pos, page, content.key))
 			return ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE ?
 				KSM_VISIT_CALM : KSM_VISIT_RESTLESS;
-		key = ksm_key(ksm_key_sample(key), ksm_visit_full(scan, kaddr));
+		full = ksm_visit_full(scan, kaddr, &content.check);
+		content.key = ksm_key(ksm_key_sample(content.key), full);
 	}
-	return ksm_decide_crowded(scan, span, pos, page, key);
+	return ksm_decide_crowded(scan, span, pos, page, content);
 }
 
 static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *span,
 				       unsigned int pos, struct page *page, const void *kaddr)
 {
 	enum ksm_item_state state = ksm_item_state(span, pos);
-	u64 old = ksm_item_key(span, pos), key;
+	u64 old = ksm_item_key(span, pos);
+	struct ksm_content content = {};
 	u32 sample = ksm_digest_sample(&scan->domain->digest, kaddr), full = 0;
 
 	scan->cost += KSM_COST_SAMPLE;
 	sample ^= ksm_node_salt(scan->domain, page_to_nid(page));
 	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) &&
 	    test_bit(pos, &span->crowded))
-		full = ksm_visit_full(scan, kaddr);
-	key = ksm_key(sample, full);
+		full = ksm_visit_full(scan, kaddr, &content.check);
+	content.key = ksm_key(sample, full);
 
 	if (state == KSM_ITEM_NONE || sample != ksm_key_sample(old) ||
 	    (ksm_key_full(old) && full != ksm_key_full(old))) {
@@ -209,21 +218,21 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 			clear_bit(pos, &span->crowded);
 		if (state != KSM_ITEM_NONE)
 			ksm_item_set_age(span, pos, 0);
-		ksm_item_set_key(span, pos, key);
+		ksm_item_set_key(span, pos, content.key);
 		return KSM_VISIT_RESTLESS;
 	}
 	if (state == KSM_ITEM_SEEN && ksm_item_age(span, pos) &&
 	    !ksm_item_retry_due(span, pos, scan->pass))
 		return KSM_VISIT_CALM;
 	if (state == KSM_ITEM_UNSTABLE) {
-		bool zero = !ksm_item_age(span, pos) && ksm_zero_wanted(scan, span, page, key);
+		bool zero = !ksm_item_age(span, pos) && ksm_zero_wanted(scan, span, page, content);
 
-		if (old == key && !zero && !ksm_item_retry_due(span, pos, scan->pass))
+		if (old == content.key && !zero && !ksm_item_retry_due(span, pos, scan->pass))
 			return KSM_VISIT_CALM;
-		if (old != key || zero || !full)
+		if (old != content.key || zero || !full)
 			ksm_unstable_erase(span, pos, KSM_ITEM_SEEN);
 	}
-	return ksm_decide(scan, span, pos, page, kaddr, key);
+	return ksm_decide(scan, span, pos, page, kaddr, content);
 }
 
 /**

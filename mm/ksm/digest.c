@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Digests of page contents. Policy layer, pure: no locks, no allocation, cannot fail.
- * The seeds are secret and chosen at boot, so that nobody can prepare pages that collide or hide a
- * change from the sample. Tests: tools/testing/ksm/digest_test.c.
+ * The seed and the sampled lines are secret and chosen at boot, so that nobody can hide a change
+ * from the sample, or foretell where pages collide. xxHash is no cryptographic hash: pages that
+ * collide under any seed can be made. They cost their owner a compare and then some merges, never
+ * a byte. Tests: tools/testing/ksm/digest_test.c.
  */
 #include "digest.h"
 
@@ -19,6 +21,7 @@ void ksm_digest_init(struct ksm_digest *digest, u64 seed, u64 lines)
 	u32 i;
 
 	digest->seed = seed;
+	digest->key_bits = ~0U >> (32 - KSM_KEY_FULL_BITS);
 	for (i = 0; i < KSM_SAMPLE_LINES; i++) {
 		u32 choice = (lines >> (16 * i)) & 0xffff;
 
@@ -50,12 +53,31 @@ u32 ksm_digest_sample(const struct ksm_digest *digest, const void *page)
  * ksm_digest_full - digest a whole page (xxHash64)
  * @digest: the parameters of this boot
  * @page: PAGE_SIZE bytes, may change meanwhile
+ * @check: where to store 32 more bits of the digest
  *
  * Return: KSM_KEY_FULL_BITS bits, never 0.
  */
-u32 ksm_digest_full(const struct ksm_digest *digest, const void *page)
+u32 ksm_digest_full(const struct ksm_digest *digest, const void *page, u32 *check)
 {
-	u32 full = xxh64(page, PAGE_SIZE, digest->seed) >> (64 - KSM_KEY_FULL_BITS);
+	u64 hash = xxh64(page, PAGE_SIZE, digest->seed);
+	u32 full = (hash >> (64 - KSM_KEY_FULL_BITS)) & digest->key_bits;
 
+	*check = hash;
 	return full ?: 1;
+}
+
+/**
+ * ksm_digest_content - both digests of a page
+ * @digest: the parameters of this boot
+ * @page: PAGE_SIZE bytes, may change meanwhile
+ *
+ * Return: the content, for a scope without salt.
+ */
+struct ksm_content ksm_digest_content(const struct ksm_digest *digest, const void *page)
+{
+	struct ksm_content content;
+	u32 full = ksm_digest_full(digest, page, &content.check);
+
+	content.key = ksm_key(ksm_digest_sample(digest, page), full);
+	return content;
 }

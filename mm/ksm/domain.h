@@ -70,7 +70,7 @@ struct ksm_knobs {
  * @scan_sem: read by scanners for a chunk of work; written by what needs them out of the way:
  *	run=2, max_page_sharing, merge_across_nodes, memory offline, the validator
  * @digest: constant
- * @zero_key: key of a page of zeroes; constant
+ * @zero: content of a page of zeroes; changes with @digest
  * @salt: of the keys of each NUMA node's pages while merge_across_nodes is 0; constant
  * @forest: the trees
  * @stats: counters
@@ -91,7 +91,7 @@ struct ksm_knobs {
 struct ksm_domain {
 	struct rw_semaphore scan_sem;
 	struct ksm_digest digest;
-	u64 zero_key;
+	struct ksm_content zero;
 	u32 salt[MAX_NUMNODES];
 	struct ksm_forest forest;
 	struct ksm_stats stats;

@@ -83,11 +83,8 @@ static int ksmd_main(void *data)
 
 static void __init ksm_digest_setup(struct ksm_domain *domain)
 {
-	const void *zero = page_address(ZERO_PAGE(0));
-
 	ksm_digest_init(&domain->digest, get_random_u64(), get_random_u64());
-	domain->zero_key = ksm_key(ksm_digest_sample(&domain->digest, zero),
-				   ksm_digest_full(&domain->digest, zero));
+	domain->zero = ksm_digest_content(&domain->digest, page_address(ZERO_PAGE(0)));
 	get_random_bytes(domain->salt, sizeof(domain->salt));
 }
 

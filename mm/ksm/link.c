@@ -6,7 +6,8 @@
  * lock; orphans under the folio lock. anon_vma references are dropped under none of the spinlocks.
  * Lifetime: an item on a list keeps its node, a node with items is never freed. A node that loses
  * its last item goes on the idle list, or when stale at once.
- * Failure: no memory for an orphan: reclaim can't find that mapping until the next pass met it.
+ * Failure: no memory for an orphan: reclaim can't find that mapping until the next pass met it; or
+ * a swap-in makes a copy instead.
  * Tests: tools/testing/selftests/vm/ (unmerge, swap, exit), the validator.
  */
 #include <linux/rmap.h>
@@ -14,6 +15,10 @@
 #include <trace/events/ksm.h>
 
 #include "stable.h"
+
+#define KSM_ORPHANS_COMPARED	16	/* the newest; more of the same do no harm */
+#define KSM_ITEMS_COMPARED	64
+#define KSM_VMAS_LOOKED_AT	64
 
 static struct kmem_cache *ksm_orphan_cache;
 
@@ -62,27 +67,89 @@ void ksm_stable_free_orphans(struct ksm_stable *stable)
 		ksm_orphan_free(stable, orphan);
 }
 
-static void ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
+/* Have all who could map the page there gone? Who changes a VMA empties the tree for a moment. */
+static bool ksm_orphan_done(struct ksm_orphan *orphan)
+{
+	bool done = false;
+
+	if (anon_vma_trylock_read(orphan->anon_vma)) {
+		done = RB_EMPTY_ROOT(&orphan->anon_vma->rb_root.rb_root);
+		anon_vma_unlock_read(orphan->anon_vma);
+	}
+	return done;
+}
+
+/* Returns whether rmap finds the VMAs of @anon_vma at @pgoff; false for lack of memory. */
+static bool ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
 				  unsigned long pgoff)
 {
+	unsigned int left = KSM_ORPHANS_COMPARED;
 	struct ksm_orphan *orphan;
 	struct hlist_node *next;
 
 	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
 		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff)
-			return;
-		/* All who could have mapped the page there have gone. */
-		if (RB_EMPTY_ROOT(&orphan->anon_vma->rb_root.rb_root))
+			return true;
+		if (ksm_orphan_done(orphan))
 			ksm_orphan_free(stable, orphan);
+		if (!--left)
+			break;
 	}
 	orphan = kmem_cache_alloc(ksm_orphan_cache, GFP_NOWAIT | __GFP_NOWARN);
 	if (!orphan)
-		return;
+		return false;
 	get_anon_vma(anon_vma);
 	orphan->anon_vma = anon_vma;
 	orphan->pgoff = pgoff;
 	hlist_add_head(&orphan->node, &stable->orphans);
 	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA, kmem_cache_size(ksm_orphan_cache));
+	return true;
+}
+
+/*
+ * An item does all that an orphan does for the same place. Its reference to the anon_vma is there
+ * already, so the one that is dropped, maybe under a PTE lock, is never the last.
+ */
+static void ksm_stable_drop_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
+				   unsigned long pgoff)
+{
+	unsigned int left = KSM_ORPHANS_COMPARED;
+	struct ksm_orphan *orphan;
+
+	hlist_for_each_entry(orphan, &stable->orphans, node) {
+		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff) {
+			ksm_orphan_free(stable, orphan);
+			return;
+		}
+		if (!--left)
+			return;
+	}
+}
+
+/**
+ * ksm_stable_expect - have rmap find a mapping that is about to come without an item
+ * @stable: the node
+ * @anon_vma: finds the mapping's VMA
+ * @pgoff: where in it
+ *
+ * Context: folio lock held, no spinlock; allocates without waiting.
+ * Return: whether rmap will find it; false for lack of memory.
+ */
+bool ksm_stable_expect(struct ksm_stable *stable, struct anon_vma *anon_vma, unsigned long pgoff)
+{
+	unsigned int left = KSM_ITEMS_COMPARED;
+	struct ksm_link *link;
+	struct ksm_item *item;
+
+	hlist_for_each_entry(link, &stable->items, node) {
+		item = container_of(link, struct ksm_item, link);
+		if (link->anon_vma == anon_vma &&
+		    ksm_item_pgoff(ksm_item_span(item), ksm_item_pos(item)) == pgoff)
+			return true;
+		if (!--left)
+			break;
+	}
+	return ksm_stable_add_orphan(stable, anon_vma, pgoff);
 }
 
 /**
@@ -109,6 +176,7 @@ void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *s
 	link->anon_vma = anon_vma;
 	link->stable = (unsigned long)stable | pos;
 	hlist_add_head(&link->node, &stable->items);
+	ksm_stable_drop_orphan(stable, anon_vma, pgoff);
 	if (!stable->nr_items)
 		ksm_stat_add(&stable->domain->stats, KSM_STAT_SHARED, 1);
 	WRITE_ONCE(stable->nr_items, stable->nr_items + 1);
@@ -132,16 +200,20 @@ static struct anon_vma *__ksm_item_unlink(struct ksm_span *span, unsigned int po
 	return anon_vma;
 }
 
-/* Has an anon_vma VMAs of other mms? They may map the page without an item. */
+/*
+ * Has an anon_vma VMAs of other mms? They may map the page without an item. It is taken for granted
+ * where the mm has so many itself that the search would be long.
+ */
 static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff,
 				struct mm_struct *mm)
 {
+	unsigned int left = KSM_VMAS_LOOKED_AT;
 	struct anon_vma_chain *avc;
 	bool forked = false;
 
 	anon_vma_lock_read(anon_vma);
 	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
-		forked = avc->vma->vm_mm != mm;
+		forked = avc->vma->vm_mm != mm || !--left;
 		if (forked)
 			break;
 	}
@@ -149,18 +221,31 @@ static bool ksm_anon_vma_forked(struct anon_vma *anon_vma, unsigned long pgoff,
 	return forked;
 }
 
+/*
+ * May the page be mapped at an item's place when that is gone? By a fork; or again by the mm
+ * itself, when it comes from the swap cache.
+ */
+static bool ksm_item_leaves_orphan(struct folio *folio, struct anon_vma *anon_vma,
+				   unsigned long pgoff, struct mm_struct *mm)
+{
+	return (folio_test_swapcache(folio) && !ksm_mm_gone(mm)) ||
+	       ksm_anon_vma_forked(anon_vma, pgoff, mm);
+}
+
 static void ksm_item_unlink_live(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 				 struct folio *folio)
 {
 	unsigned long pgoff = ksm_item_pgoff(span, pos);
-	struct anon_vma *anon_vma = __ksm_item_unlink(span, pos, stable);
+	struct anon_vma *anon_vma;
 
-	if (!folio_mapped(folio))
-		ksm_stable_free_orphans(stable);
-	else if (ksm_anon_vma_forked(anon_vma, pgoff, ksm_slot_mm(span->slot)))
-		ksm_stable_add_orphan(stable, anon_vma, pgoff);
-	if (!stable->nr_items)
+	/* Idle before it counts as gone, or else a knob could change with neither to be seen. */
+	if (stable->nr_items == 1)
 		ksm_stable_set_idle(stable, true);
+	anon_vma = __ksm_item_unlink(span, pos, stable);
+	if (!folio_mapped(folio) && !folio_test_swapcache(folio))
+		ksm_stable_free_orphans(stable);
+	else if (ksm_item_leaves_orphan(folio, anon_vma, pgoff, ksm_slot_mm(span->slot)))
+		ksm_stable_add_orphan(stable, anon_vma, pgoff);
 	put_anon_vma(anon_vma);
 }
 

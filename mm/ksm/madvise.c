@@ -243,5 +243,5 @@ bool ksm_process_mergeable(struct mm_struct *mm)
 long ksm_process_profit(struct mm_struct *mm)
 {
 	return (long)(mm->ksm_merging_pages + mm_ksm_zero_pages(mm)) * PAGE_SIZE -
-	       (long)(mm->ksm_rmap_items * sizeof(struct ksm_item));
+	       (long)ksm_slot_held(ksm_mm_domain(mm), mm);
 }

@@ -178,7 +178,8 @@ static bool ksm_dup_wanted(struct ksm_batch *batch, struct ksm_candidate *c)
 	struct ksm_candidate *other;
 
 	for (other = batch->candidate; other < batch->candidate + batch->nr; other++) {
-		if (other == c || !other->live || other->work->key != c->work->key)
+		if (other == c || !other->live ||
+		    !ksm_content_equal(other->work->content, c->work->content))
 			continue;
 		if (other < c && other->stable && !other->target)
 			return false;	/* it is that one's turn */
@@ -200,7 +201,7 @@ static void ksm_candidate_resolve(struct ksm_domain *domain, struct ksm_batch *b
 			ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
 		return;
 	}
-	match = ksm_stable_lookup(domain, c->work->key, &c->stable, &folio);
+	match = ksm_stable_lookup(domain, c->work->content, &c->stable, &folio);
 	if (match == KSM_MATCH_ROOM) {
 		c->target = folio_page(folio, 0);
 		return;
@@ -257,6 +258,9 @@ static void ksm_candidate_lock(struct ksm_batch *batch, struct ksm_candidate *c)
 	if (!ksm_stable_owns(c->stable, target) || PageHWPoison(c->target) ||
 	    folio_is_zone_device(target))
 		ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
+	else if (ksm_node_salt(c->stable->domain, folio_nid(ksm_candidate_folio(c))) !=
+		 ksm_node_salt(c->stable->domain, folio_nid(target)))
+		ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);	/* one of them has moved */
 }
 
 /* Step 4 */
@@ -355,6 +359,40 @@ static void ksm_batch_compare(struct ksm_batch *batch)
 	}
 }
 
+static bool ksm_mapping_consents(struct folio *folio, struct vm_area_struct *vma,
+				 unsigned long address, void *arg)
+{
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, address, 0);
+	bool *refused = arg;
+
+	if (READ_ONCE(vma->vm_flags) & VM_MERGEABLE)
+		return true;
+	if (page_vma_mapped_walk(&pvmw)) {
+		page_vma_mapped_walk_done(&pvmw);
+		*refused = true;
+	}
+	return !*refused;
+}
+
+/*
+ * Was a folio offered by all who map it? One that fork shares may belong to a process as well that
+ * never asked for merging, and that nothing would ever unmerge.
+ */
+static bool ksm_mappings_consent(struct folio *folio)
+{
+	bool refused = false;
+	struct rmap_walk_control rwc = {
+		.rmap_one = ksm_mapping_consents,
+		.arg = &refused,
+		.try_lock = true,
+	};
+
+	if (folio_mapcount(folio) == 1)
+		return true;
+	rmap_walk(folio, &rwc);
+	return !refused && !rwc.contended;
+}
+
 /*
  * Step 7 for a page without a target. A folio that others map, or may swap in, keeps the anon_vma
  * under which rmap finds all its mappings. The content may have changed between visit and
@@ -366,21 +404,19 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 {
 	struct folio *folio = ksm_candidate_folio(c), *other;
 	struct anon_vma *anon_vma = batch->vma->anon_vma;
-	const struct ksm_digest *digest = &scan->domain->digest;
 	struct ksm_stable *stable = c->stable, *found;
+	struct ksm_content content;
 	const void *kaddr;
-	u64 key;
 
 	kaddr = kmap_local_page(c->page);
-	key = ksm_key(ksm_digest_sample(digest, kaddr) ^
-			      ksm_node_salt(scan->domain, folio_nid(folio)),
-		      ksm_digest_full(digest, kaddr));
+	content = ksm_content_salt(ksm_digest_content(&scan->domain->digest, kaddr),
+				   ksm_node_salt(scan->domain, folio_nid(folio)));
 	kunmap_local(kaddr);
-	if (key != c->work->key || !folio_mapped(folio))
+	if (!ksm_content_equal(content, c->work->content) || !folio_mapped(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
-	if (!folio_test_swapbacked(folio))
+	if (!folio_test_swapbacked(folio) || !ksm_mappings_consent(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
-	if (ksm_stable_lookup(scan->domain, c->work->key, &found, &other) == KSM_MATCH_ROOM) {
+	if (ksm_stable_lookup(scan->domain, content, &found, &other) == KSM_MATCH_ROOM) {
 		folio_put(other);
 		return ksm_candidate_fail(c, KSM_OUTCOME_FULL);
 	}
@@ -391,7 +427,7 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 		ksm_unstable_erase(c->span, c->pos, KSM_ITEM_SEEN);
 	ksm_item_link(c->span, c->pos, stable, anon_vma,
 		      linear_page_index(batch->vma, c->work->address));
-	ksm_stable_attach_folio(stable, folio, c->work->key);
+	ksm_stable_attach_folio(stable, folio, content);
 	c->stable = NULL;
 	c->live = false;
 	c->work->outcome = KSM_OUTCOME_MERGED;
@@ -512,6 +548,39 @@ static void ksm_candidate_unlock(struct ksm_candidate *c)
 		folio_unlock(page_folio(c->target));
 }
 
+/* What tracing calls a failure */
+static int ksm_outcome_errno(enum ksm_outcome outcome)
+{
+	switch (outcome) {
+	case KSM_OUTCOME_MERGED:
+		return 0;
+	case KSM_OUTCOME_PINNED:
+		return -EBUSY;
+	case KSM_OUTCOME_DIFFERS:
+		return -EFAULT;
+	case KSM_OUTCOME_FULL:
+		return -EMLINK;
+	case KSM_OUTCOME_CHANGED:
+	case KSM_OUTCOME_PENDING:
+		break;
+	}
+	return -EAGAIN;
+}
+
+static void ksm_candidate_trace_failure(struct ksm_batch *batch, struct ksm_candidate *c)
+{
+	int err = ksm_outcome_errno(c->work->outcome);
+	struct ksm_item *item = &c->span->items[c->pos];
+
+	if (!err || !c->page)
+		return;
+	if (c->work->kind == KSM_WORK_PROMOTE)
+		trace_ksm_merge_one_page(page_to_pfn(c->page), item, batch->vma->vm_mm, err);
+	else
+		trace_ksm_merge_with_ksm_page(c->target, page_to_pfn(c->page), item,
+					      batch->vma->vm_mm, err);
+}
+
 static void ksm_candidate_put(struct ksm_candidate *c)
 {
 	if (c->replaced)
@@ -563,6 +632,8 @@ void ksm_batch_run(struct ksm_scan *scan, struct ksm_batch *batch)
 		ksm_batch_merge(scan, batch);
 	if (batch->vma->vm_flags & VM_LOCKED)
 		mlock_drain_local();
-	for (c = batch->candidate; c < batch->candidate + batch->nr; c++)
+	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
+		ksm_candidate_trace_failure(batch, c);
 		ksm_candidate_put(c);
+	}
 }

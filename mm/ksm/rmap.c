@@ -47,6 +47,15 @@ static struct ksm_rmap ksm_item_rmap(struct ksm_link *link)
 	};
 }
 
+/*
+ * Many items say the same where mremap() left several areas of an mm with the same page offsets;
+ * they were linked one after another.
+ */
+static bool ksm_rmap_same(const struct ksm_rmap *a, const struct ksm_rmap *b)
+{
+	return a->anon_vma == b->anon_vma && a->pgoff == b->pgoff && a->mm == b->mm;
+}
+
 static bool ksm_rmap_lock(struct anon_vma *anon_vma, struct rmap_walk_control *rwc)
 {
 	if (anon_vma_trylock_read(anon_vma))
@@ -91,13 +100,16 @@ static bool ksm_rmap_visit(struct folio *folio, struct rmap_walk_control *rwc,
 static bool ksm_rmap_visit_items(struct folio *folio, struct rmap_walk_control *rwc,
 				 struct ksm_stable *stable, bool own)
 {
-	struct ksm_rmap rmap;
+	struct ksm_rmap rmap, last = {};
 	struct ksm_link *link;
 
 	hlist_for_each_entry(link, &stable->items, node) {
 		rmap = ksm_item_rmap(link);
+		if (ksm_rmap_same(&rmap, &last))
+			continue;
 		if (!ksm_rmap_visit(folio, rwc, &rmap, own))
 			return false;
+		last = rmap;
 	}
 	return true;
 }
@@ -162,20 +174,42 @@ void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 }
 #endif
 
+/* A KSM page is not mapped where nobody would ever unmerge it, nor where rmap would not find it. */
+static bool ksm_folio_fits_merged(struct folio *folio, struct vm_area_struct *vma,
+				  unsigned long pgoff)
+{
+	struct ksm_stable *stable = ksm_folio_stable(folio);
+
+	return stable && (vma->vm_flags & VM_MERGEABLE) &&
+	       READ_ONCE(stable->domain->knobs.run) != KSM_RUN_UNMERGE &&
+	       ksm_stable_expect(stable, vma->anon_vma, pgoff);
+}
+
 /*
- * May @folio, read from swap, be mapped at @addr as it is? Not a KSM page where nobody would ever
- * unmerge it again.
+ * Does the anon_vma that an anonymous folio names lead to a VMA? It may be gone, since it belongs
+ * to who mapped the folio last, if anybody does: so it is compared, and not looked into.
  */
+static bool ksm_vma_has_anon_vma(struct vm_area_struct *vma, const struct anon_vma *anon_vma)
+{
+	struct anon_vma_chain *avc;
+
+	list_for_each_entry(avc, &vma->anon_vma_chain, same_vma) {
+		if (avc->anon_vma == anon_vma)
+			return true;
+	}
+	return false;
+}
+
+/* May @folio, read from swap, be mapped at @addr as it is? */
 static bool ksm_folio_fits(struct folio *folio, struct vm_area_struct *vma, unsigned long addr)
 {
+	const unsigned long pgoff = linear_page_index(vma, addr);
 	struct anon_vma *anon_vma;
 
 	if (folio_test_ksm(folio))
-		return ksm_folio_stable(folio) && (vma->vm_flags & VM_MERGEABLE) &&
-		       READ_ONCE(ksm_mm_domain(vma->vm_mm)->knobs.run) != KSM_RUN_UNMERGE;
+		return ksm_folio_fits_merged(folio, vma, pgoff);
 	anon_vma = folio_anon_vma(folio);
-	return !anon_vma || (folio->index == linear_page_index(vma, addr) &&
-			     anon_vma->root == vma->anon_vma->root);
+	return !anon_vma || (folio->index == pgoff && ksm_vma_has_anon_vma(vma, anon_vma));
 }
 
 /**
@@ -280,14 +314,16 @@ void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head 
 {
 	struct ksm_stable *stable = ksm_folio_stable(folio);
 	struct ksm_orphan *orphan;
+	struct ksm_rmap rmap, last = {};
 	struct ksm_link *link;
-	struct ksm_rmap rmap;
 
 	if (!stable)
 		return;
 	hlist_for_each_entry(link, &stable->items, node) {
 		rmap = ksm_item_rmap(link);
-		ksm_collect_rmap(page, to_kill, force_early, &rmap);
+		if (!ksm_rmap_same(&rmap, &last))
+			ksm_collect_rmap(page, to_kill, force_early, &rmap);
+		last = rmap;
 	}
 	hlist_for_each_entry(orphan, &stable->orphans, node) {
 		rmap = (struct ksm_rmap) { .anon_vma = orphan->anon_vma, .pgoff = orphan->pgoff };

@@ -48,7 +48,7 @@ enum ksm_outcome {
  * struct ksm_work - a page for which a partner is known
  * @slot: its mm; a reference
  * @address: of the page
- * @key: of its content
+ * @content: its content
  * @kind: what to do
  * @outcome: what came of it
  * @large: it was part of a large folio
@@ -56,7 +56,7 @@ enum ksm_outcome {
 struct ksm_work {
 	struct ksm_slot *slot;
 	unsigned long address;
-	u64 key;
+	struct ksm_content content;
 	enum ksm_work_kind kind : 8;
 	enum ksm_outcome outcome : 8;
 	bool large;
@@ -66,14 +66,14 @@ struct ksm_work {
  * struct ksm_revisit - an item, maybe of another mm, that has to be looked at
  * @slot: its mm; a reference
  * @address: its page
- * @key: what its key should be, for the match with @peer
+ * @content: what its content should be, for the match with @peer
  * @peer: a page that seems to be equal; a reference. NULL: the item is no longer alone with its
  *	sample
  */
 struct ksm_revisit {
 	struct ksm_slot *slot;
 	unsigned long address;
-	u64 key;
+	struct ksm_content content;
 	struct page *peer;
 };
 
@@ -222,8 +222,7 @@ enum ksm_visit {
 
 enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 			 struct page *page);
-void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos, u64 key,
-		      struct page *peer);
+void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos);
 
 /* settle.c */
 void ksm_settle(struct ksm_scan *scan);

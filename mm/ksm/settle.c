@@ -45,7 +45,7 @@ static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit
 	scan->promote[scan->nr_promotes++] = (struct ksm_work) {
 		.slot = revisit->slot,
 		.address = revisit->address,
-		.key = revisit->key,
+		.content = revisit->content,
 		.kind = KSM_WORK_PROMOTE,
 		.large = folio_test_large(page_folio(page)),
 	};
@@ -72,7 +72,7 @@ static void ksm_revisit_one(struct ksm_scan *scan, struct ksm_revisit *revisit)
 	if (ksm_page_mergeable(fw.page, fw.level == FW_LEVEL_PTE && pte_dirty(fw.pte))) {
 		if (!revisit->peer) {
 			ksm_visit(scan, span, pos, fw.page);
-		} else if (ksm_item_key(span, pos) == revisit->key) {
+		} else if (ksm_item_key(span, pos) == revisit->content.key) {
 			page = fw.page;
 			folio_get(folio);
 		}
@@ -104,7 +104,7 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 			ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
 		} else if (work->outcome == KSM_OUTCOME_DIFFERS &&
 			   !test_and_set_bit(pos, &span->crowded)) {
-			ksm_want_revisit(scan, span, pos, 0, NULL);
+			ksm_want_lone_revisit(scan, span, pos);
 			return;
 		}
 		ksm_age(span, pos);

@@ -51,9 +51,18 @@ static unsigned int ksm_span_class(unsigned int nr)
 	return nr <= 4 ? 0 : nr <= 8 ? 1 : 2;
 }
 
-static void ksm_account(struct ksm_domain *domain, struct kmem_cache *cache, long n)
+static long ksm_account(struct ksm_domain *domain, struct kmem_cache *cache, long n)
 {
-	ksm_stat_add(&domain->stats, KSM_STAT_METADATA, n * (long)kmem_cache_size(cache));
+	const long bytes = n * (long)kmem_cache_size(cache);
+
+	ksm_stat_add(&domain->stats, KSM_STAT_METADATA, bytes);
+	return bytes;
+}
+
+static void ksm_account_span(struct ksm_slot *slot, struct kmem_cache *cache, long n)
+{
+	slot->nr_spans += n;
+	WRITE_ONCE(slot->held, slot->held + ksm_account(slot->domain, cache, n));
 }
 
 /**
@@ -87,8 +96,7 @@ static void ksm_span_free(struct ksm_span *span)
 	struct kmem_cache *cache = ksm_span_caches[ksm_span_class(span->nr)];
 
 	VM_WARN_ON_ONCE(!ksm_span_empty(span));
-	span->slot->nr_spans--;
-	ksm_account(span->slot->domain, cache, -1);
+	ksm_account_span(span->slot, cache, -1);
 	kmem_cache_free(cache, span);
 }
 
@@ -162,8 +170,7 @@ struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma,
 			return NULL;
 		}
 	}
-	slot->nr_spans++;
-	ksm_account(slot->domain, ksm_span_caches[ksm_span_class(nr)], 1);
+	ksm_account_span(slot, ksm_span_caches[ksm_span_class(nr)], 1);
 	return span;
 }
 
@@ -328,6 +335,26 @@ int ksm_slot_enter(struct ksm_domain *domain, struct mm_struct *mm)
 	if (wq_has_sleeper(&domain->wait))
 		wake_up_interruptible(&domain->wait);
 	return 0;
+}
+
+/**
+ * ksm_slot_held - what is held to keep track of an mm's pages
+ * @domain: where it is registered, if at all
+ * @mm: the mm
+ *
+ * Return: bytes; 0 when nothing is known of any of its pages.
+ */
+unsigned long ksm_slot_held(struct ksm_domain *domain, struct mm_struct *mm)
+{
+	struct mm_slot *mm_slot;
+	unsigned long held = 0;
+
+	spin_lock(&domain->slot_lock);
+	mm_slot = mm_slot_lookup(domain->slot_hash, mm);
+	if (mm_slot)
+		held = READ_ONCE(mm_slot_entry(mm_slot, struct ksm_slot, mm_slot)->held);
+	spin_unlock(&domain->slot_lock);
+	return held;
 }
 
 /**

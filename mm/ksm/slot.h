@@ -21,6 +21,7 @@
  * @cursor: address at which the pass goes on
  * @nr_spans: number of spans
  * @nr_met: how many of them the current pass has met
+ * @held: bytes that the spans take; written by whoever may change @spans
  * @spans: first span of each block, by block number. Changed by the owner under mmap_lock, by
  *	holders of mmap_lock for write, and by the owner of an exiting mm
  */
@@ -34,6 +35,7 @@ struct ksm_slot {
 	unsigned long cursor;
 	unsigned long nr_spans;
 	unsigned long nr_met;
+	unsigned long held;
 	struct xarray spans;
 };
 
@@ -50,6 +52,7 @@ static inline bool ksm_mm_gone(struct mm_struct *mm)
 
 int ksm_slot_init(void);
 int ksm_slot_enter(struct ksm_domain *domain, struct mm_struct *mm);
+unsigned long ksm_slot_held(struct ksm_domain *domain, struct mm_struct *mm);
 void ksm_slot_exit(struct ksm_domain *domain, struct mm_struct *mm);
 struct ksm_slot *ksm_slot_next(struct ksm_domain *domain, u32 stamp, void *owner, bool newcomers);
 bool ksm_slot_claim(struct ksm_slot *slot, void *owner);

@@ -158,6 +158,31 @@ bool ksm_stable_is_stale(struct ksm_stable *stable)
 }
 
 /**
+ * ksm_stable_swapped_to - is a swap entry that of a node's folio
+ * @stable: the node; an item of the caller's is linked to it
+ * @entry: a real swap entry
+ *
+ * Return: false when it stands for another page; true when it is the folio's, or nothing is known.
+ */
+bool ksm_stable_swapped_to(struct ksm_stable *stable, swp_entry_t entry)
+{
+	struct folio *folio;
+	bool same;
+
+	switch (ksm_stable_peek(stable, &folio)) {
+	case KSM_KEYHOLE_BUSY:
+		return true;
+	case KSM_KEYHOLE_STALE:
+		return false;
+	case KSM_KEYHOLE_OK:
+		break;
+	}
+	same = folio_test_swapcache(folio) && folio->swap.val == entry.val;
+	folio_put(folio);
+	return same;
+}
+
+/**
  * ksm_stable_is_lone - is a KSM page mapped just once
  * @stable: the node; an item of the caller's is linked to it
  *
@@ -202,17 +227,28 @@ static void ksm_stable_count_chain(struct ksm_stable *stable, long chains, long 
 	ksm_stat_add(&stable->domain->stats, KSM_STAT_DUPS, dups);
 }
 
-static struct ksm_stable *ksm_stable_find_head(struct ksm_bucket *bucket, u64 key)
+static struct ksm_content ksm_stable_content(const struct ksm_stable *stable)
 {
-	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->stable, key);
+	return (struct ksm_content) { .key = ksm_leaf_key(&stable->leaf), .check = stable->check };
+}
+
+static struct ksm_stable *ksm_stable_find_head(struct ksm_bucket *bucket,
+					       struct ksm_content content)
+{
+	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->stable, content.key);
+	struct ksm_stable *stable;
 
 	lockdep_assert_held(&bucket->lock);
-	return leaf && ksm_leaf_key(leaf) == key ? container_of(leaf, struct ksm_stable, leaf) :
-						   NULL;
+	for (; leaf && ksm_leaf_key(leaf) == content.key; leaf = ksm_leaf_next(leaf)) {
+		stable = container_of(leaf, struct ksm_stable, leaf);
+		if (stable->check == content.check)
+			return stable;
+	}
+	return NULL;
 }
 
 /**
- * __ksm_stable_insert - put a node in the tree, or behind the one that has its key
+ * __ksm_stable_insert - put a node in the tree, or behind the one that has its content
  * @bucket: of its key
  * @stable: the node; loose
  *
@@ -220,7 +256,7 @@ static struct ksm_stable *ksm_stable_find_head(struct ksm_bucket *bucket, u64 ke
  */
 void __ksm_stable_insert(struct ksm_bucket *bucket, struct ksm_stable *stable)
 {
-	struct ksm_stable *head = ksm_stable_find_head(bucket, stable->leaf.key);
+	struct ksm_stable *head = ksm_stable_find_head(bucket, ksm_stable_content(stable));
 
 	if (!head) {
 		stable->place = KSM_STABLE_HEAD;
@@ -300,18 +336,20 @@ void __ksm_stable_retire(struct ksm_bucket *bucket, struct ksm_stable *stable)
  * ksm_stable_attach_folio - make a folio a KSM page
  * @stable: new, with one item linked
  * @folio: locked, anonymous, small, all its mappings write-protected
- * @key: its content's
+ * @content: its content
  *
  * From here on rmap finds the folio's mappings through the node.
  *
  * Context: folio lock held.
  */
-void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio, u64 key)
+void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio,
+			     struct ksm_content content)
 {
-	struct ksm_bucket *bucket = ksm_forest_bucket(&stable->domain->forest, key);
+	struct ksm_bucket *bucket = ksm_forest_bucket(&stable->domain->forest, content.key);
 
 	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio) || folio_test_large(folio), folio);
-	stable->leaf.key = key;
+	stable->leaf.key = content.key;
+	stable->check = content.check;
 	stable->nid = folio_nid(folio);
 	WRITE_ONCE(stable->pfn, folio_pfn(folio));
 	WRITE_ONCE(folio->mapping, (void *)((unsigned long)stable | PAGE_MAPPING_KSM));
@@ -392,21 +430,21 @@ static enum ksm_match ksm_stable_try_dups(struct ksm_bucket *bucket, struct ksm_
 
 /**
  * __ksm_stable_lookup - find a KSM page of some content
- * @bucket: of @key
- * @key: the content's, position bits 0
+ * @bucket: of its key
+ * @content: the content
  * @stable: where to store the node found
  * @folio: where to store its folio, referenced
  *
  * Context: bucket lock held. Nodes found stale leave the tree.
  * Return: what was found; @stable and @folio are valid for KSM_MATCH_ROOM only.
  */
-enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ksm_stable **stable,
-				   struct folio **folio)
+enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, struct ksm_content content,
+				   struct ksm_stable **stable, struct folio **folio)
 {
 	struct ksm_stable *head;
 	enum ksm_match match;
 
-	while ((head = ksm_stable_find_head(bucket, key))) {
+	while ((head = ksm_stable_find_head(bucket, content))) {
 		*stable = head;
 		match = ksm_stable_try(bucket, head, folio);
 		if (match == KSM_MATCH_FULL)
@@ -424,42 +462,44 @@ enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ks
  * @folio: where to store its folio, referenced
  *
  * Context: bucket lock held.
- * Return: the key of the content; or 0 when there are none or several, or the page can't be had.
+ * Return: the content; with key 0 when there are none or several, or the page can't be had.
  */
-u64 __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio)
+struct ksm_content __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio)
 {
 	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->stable, ksm_key(sample, 0)), *next;
+	struct ksm_content sole = {};
 	struct ksm_stable *stable;
-	u64 key;
 
 	lockdep_assert_held(&bucket->lock);
 	if (!leaf || ksm_key_sample(leaf->key) != sample)
-		return 0;
+		return sole;
 	next = ksm_leaf_next(leaf);
 	if (next && ksm_key_sample(next->key) == sample)
-		return 0;
-	key = ksm_leaf_key(leaf);
-	return __ksm_stable_lookup(bucket, key, &stable, folio) == KSM_MATCH_ROOM ? key : 0;
+		return sole;
+	sole = ksm_stable_content(container_of(leaf, struct ksm_stable, leaf));
+	if (__ksm_stable_lookup(bucket, sole, &stable, folio) != KSM_MATCH_ROOM)
+		sole.key = 0;
+	return sole;
 }
 
 /**
  * ksm_stable_lookup - find a KSM page of some content
  * @domain: where
- * @key: the content's, position bits 0
+ * @content: the content
  * @stable: where to store the node found
  * @folio: where to store its folio, referenced
  *
  * Context: takes the bucket lock.
  * Return: as __ksm_stable_lookup().
  */
-enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, u64 key, struct ksm_stable **stable,
-				 struct folio **folio)
+enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, struct ksm_content content,
+				 struct ksm_stable **stable, struct folio **folio)
 {
-	struct ksm_bucket *bucket = ksm_forest_bucket(&domain->forest, key);
+	struct ksm_bucket *bucket = ksm_forest_bucket(&domain->forest, content.key);
 	enum ksm_match match;
 
 	spin_lock(&bucket->lock);
-	match = __ksm_stable_lookup(bucket, key, stable, folio);
+	match = __ksm_stable_lookup(bucket, content, stable, folio);
 	spin_unlock(&bucket->lock);
 	return match;
 }

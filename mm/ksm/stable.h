@@ -8,6 +8,7 @@
 /**
  * struct ksm_stable - what stands behind a KSM page
  * @leaf: the key; and the link in the stable tree, while @place is KSM_STABLE_HEAD
+ * @check: tells contents with the same key apart; constant once the node is in a tree
  * @pfn: of the page; written under its folio lock, read by the keyhole without
  * @items: who maps the page; under the folio lock, or the bucket lock once the node is stale
  * @orphans: mappings whose item left before they had an item of their own; under the folio lock
@@ -32,6 +33,7 @@ struct ksm_stable {
 	struct ksm_domain *domain;
 	int nid;
 	unsigned int nr_items;
+	u32 check;
 	unsigned int place;
 	struct list_head dups;
 	struct list_head idle;
@@ -87,16 +89,18 @@ enum ksm_match {
 int ksm_stable_init(void);
 struct ksm_stable *ksm_stable_alloc(struct ksm_domain *domain);
 void ksm_stable_free(struct ksm_stable *stable);
-void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio, u64 key);
+void ksm_stable_attach_folio(struct ksm_stable *stable, struct folio *folio,
+			     struct ksm_content content);
 bool ksm_stable_owns(const struct ksm_stable *stable, const struct folio *folio);
 struct ksm_stable *ksm_folio_stable(const struct folio *folio);
-enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, u64 key, struct ksm_stable **stable,
-				 struct folio **folio);
-enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, u64 key, struct ksm_stable **stable,
-				   struct folio **folio);
-u64 __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio);
+enum ksm_match ksm_stable_lookup(struct ksm_domain *domain, struct ksm_content content,
+				 struct ksm_stable **stable, struct folio **folio);
+enum ksm_match __ksm_stable_lookup(struct ksm_bucket *bucket, struct ksm_content content,
+				   struct ksm_stable **stable, struct folio **folio);
+struct ksm_content __ksm_stable_sole(struct ksm_bucket *bucket, u32 sample, struct folio **folio);
 bool ksm_stable_has_room(const struct ksm_stable *stable, unsigned int nr);
 bool ksm_stable_is_stale(struct ksm_stable *stable);
+bool ksm_stable_swapped_to(struct ksm_stable *stable, swp_entry_t entry);
 struct folio *ksm_stable_trylock(struct ksm_stable *stable);
 bool ksm_stable_is_lone(struct ksm_stable *stable);
 enum ksm_keyhole ksm_stable_peek(struct ksm_stable *stable, struct folio **folio);
@@ -110,6 +114,7 @@ int ksm_link_init(void);
 void ksm_stable_free_orphans(struct ksm_stable *stable);
 void ksm_item_link(struct ksm_span *span, unsigned int pos, struct ksm_stable *stable,
 		   struct anon_vma *anon_vma, unsigned long pgoff);
+bool ksm_stable_expect(struct ksm_stable *stable, struct anon_vma *anon_vma, unsigned long pgoff);
 int ksm_item_unlink(struct ksm_span *span, unsigned int pos, bool wait);
 
 /* sweep.c */

@@ -6,7 +6,8 @@
  * that KSM placed; what is found is broken by an unshare fault, and searched again until nothing
  * is left. Then the items of the range go.
  *
- * Locking: mmap_lock, for read with the slot owned, or for write. Lifetime: nothing is held
+ * Locking: mmap_lock, for read with the slot owned (for write for a moment, to lock faults out), or
+ * for write. Lifetime: nothing is held
  * between a search and its faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS
  * on a signal; what was broken till then stays so, and calling again goes on. A page that can't
  * be had any more (SIGBUS, an mm that the OOM reaper took) is as good as unmerged.
@@ -49,7 +50,7 @@ static bool ksm_pte_is_merged(struct vm_area_struct *vma, unsigned long address,
 		page = vm_normal_page(vma, address, pte);
 	} else if (is_swap_pte(pte)) {
 		entry = pte_to_swp_entry(pte);
-		if (is_migration_entry(entry))
+		if (is_migration_entry(entry) || is_device_private_entry(entry))
 			page = pfn_swap_entry_to_page(entry);
 	}
 	return page && folio_test_ksm(page_folio(page));
@@ -122,7 +123,7 @@ int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned lo
 			fault = handle_mm_fault(vma, found.address[i],
 						FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 			if (fault & VM_FAULT_OOM)
-				return -ENOMEM;
+				return ksm_mm_gone(mm) ? 0 : -ENOMEM;
 			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON)) {
 				/* Skip it when all before it are done, and it is found first. */
 				if (!i)
@@ -177,15 +178,38 @@ int ksm_unmerge_vma(struct vm_area_struct *vma, unsigned long start, unsigned lo
 	return 0;
 }
 
+/*
+ * Lock an mm for read, when no fault is under way any more that began before. One of those could
+ * have found that run is not 2, and map a KSM page from swap behind the search; or it is not even
+ * kept out by mmap_lock, but by the VMA's lock.
+ */
+static int ksm_lock_out_faults(struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+	struct vma_iterator vmi;
+
+	if (mmap_write_lock_killable(mm))
+		return -ERESTARTSYS;
+	if (!ksm_mm_gone(mm)) {
+		vma_iter_init(&vmi, mm, 0);
+		for_each_vma(vmi, vma) {
+			if (vma->anon_vma)
+				vma_start_write(vma);
+		}
+	}
+	mmap_write_downgrade(mm);
+	return 0;
+}
+
 static int ksm_unmerge_mm(struct ksm_slot *slot)
 {
 	struct mm_struct *mm = ksm_slot_mm(slot);
 	struct vm_area_struct *vma;
 	struct vma_iterator vmi;
-	int err = 0;
+	int err = ksm_lock_out_faults(mm);
 
-	if (mmap_read_lock_killable(mm))
-		return -ERESTARTSYS;
+	if (err)
+		return err;
 	if (!ksm_mm_gone(mm)) {
 		vma_iter_init(&vmi, mm, 0);
 		for_each_vma(vmi, vma) {

@@ -161,6 +161,15 @@ static struct ksm_stable *ksm_window_stable(const struct ksm_window *w, unsigned
 	return ksm_item_stable(w->span[i], ksm_window_pos(w, i));
 }
 
+/* Can the page of a node never come back from an entry? */
+static bool ksm_entry_is_not(struct ksm_stable *stable, swp_entry_t entry)
+{
+	if (!non_swap_entry(entry))
+		return !ksm_stable_swapped_to(stable, entry);
+	return is_hwpoison_entry(entry) || is_pte_marker_entry(entry) ||
+	       ksm_stable_is_stale(stable);
+}
+
 /*
  * A merged item is all right as long as its PTE maps the node's page. Over a swap or migration
  * entry it stays, since the page may come back to the same folio, until that is gone. A page that
@@ -180,8 +189,8 @@ static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w,
 			w->moved |= BIT_ULL(i);
 		return;
 	}
-	if (pte_none(pte) || pte_present(pte) || is_hwpoison_entry(pte_to_swp_entry(pte)) ||
-	    ksm_stable_is_stale(stable))
+	if (pte_none(pte) || pte_present(pte) ||
+	    ksm_entry_is_not(stable, pte_to_swp_entry(pte)))
 		w->detach |= BIT_ULL(i);
 }
 

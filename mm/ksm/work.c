@@ -29,7 +29,7 @@ static bool ksm_split_wanted(struct ksm_scan *scan, struct ksm_work *work, struc
 		return true;
 	if (work->kind == KSM_WORK_ZERO)
 		return pages_identical(page, ZERO_PAGE(work->address));
-	if (ksm_stable_lookup(scan->domain, work->key, &stable, &target) != KSM_MATCH_ROOM)
+	if (ksm_stable_lookup(scan->domain, work->content, &stable, &target) != KSM_MATCH_ROOM)
 		return false;
 	wanted = pages_identical(page, folio_page(target, 0));
 	folio_put(target);
@@ -108,6 +108,7 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
 	batch->vma = vma;
 	batch->nr = 0;
 	for (i = 0; i < nr && batch->nr < KSM_BATCH_PAGES && work[i].address < limit; i++) {
+		VM_WARN_ON_ONCE(i && work[i].address < work[i - 1].address);
 		if (work[i].outcome != KSM_OUTCOME_PENDING)
 			continue;
 		if (batch->nr && work[i].address > batch->end + KSM_BATCH_GAP)

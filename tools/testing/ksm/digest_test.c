@@ -24,6 +24,13 @@ uint64_t __wrap_xxh64(const void *input, size_t length, uint64_t seed)
 	return forced_hash ? *forced_hash : __real_xxh64(input, length, seed);
 }
 
+static u32 full_digest(const struct ksm_digest *digest)
+{
+	u32 check;
+
+	return ksm_digest_full(digest, page, &check);
+}
+
 /* The whole range of the random bits of one line, while those of the other lines are arbitrary. */
 static void lines_are_placed_well(void)
 {
@@ -157,7 +164,7 @@ static void full_depends_on_every_byte(void)
 	ksm_random_fill(page, PAGE_SIZE);
 	for (i = 0; i < 2; i++) {
 		ksm_digest_init(&digest[i], ksm_random(), ksm_random());
-		full[i] = ksm_digest_full(&digest[i], page);
+		full[i] = full_digest(&digest[i]);
 	}
 	for (offset = 0; offset < PAGE_SIZE; offset += step) {
 		const u32 at = offset + ksm_random_below(step);
@@ -166,12 +173,12 @@ static void full_depends_on_every_byte(void)
 
 		flip(at, mask);
 		for (i = 0; i < 2; i++)
-			changed += ksm_digest_full(&digest[i], page) != full[i];
+			changed += full_digest(&digest[i]) != full[i];
 		flip(at, mask);
 		EXPECT(changed > 0, "byte %u, mask %#x", at, mask);
 	}
 	for (i = 0; i < 2; i++)
-		EXPECT_EQ(ksm_digest_full(&digest[i], page), full[i]);
+		EXPECT_EQ(full_digest(&digest[i]), full[i]);
 }
 
 static void full_is_never_0(void)
@@ -184,7 +191,7 @@ static void full_is_never_0(void)
 	forced_hash = &hash;
 	for (bit = 0; bit < 64; bit++) {
 		hash = (1ULL << bit) - 1;
-		EXPECT(ksm_digest_full(&digest, page) != 0, "hash %#llx", (unsigned long long)hash);
+		EXPECT(full_digest(&digest) != 0, "hash %#llx", (unsigned long long)hash);
 	}
 	forced_hash = NULL;
 }
@@ -199,13 +206,78 @@ static void full_fits_its_bits_and_uses_them(void)
 		u32 full;
 
 		ksm_random_fill(page, PAGE_SIZE);
-		full = ksm_digest_full(&digest, page);
+		full = full_digest(&digest);
 		EXPECT(full < FULL_LIMIT, "%#x", full);
 		any |= full;
 		all &= full;
 	}
 	EXPECT_EQ(any, FULL_LIMIT - 1);
 	EXPECT_EQ(all, 0);
+}
+
+static void key_and_check_share_no_bits(void)
+{
+	struct ksm_digest digest;
+	unsigned int bit;
+	u32 full, check;
+	u64 hash;
+
+	ksm_digest_init(&digest, 0, 0);
+	forced_hash = &hash;
+	for (bit = 0; bit < 64; bit++) {
+		hash = 1ULL << bit | 1ULL << 63;
+		full = ksm_digest_full(&digest, page, &check);
+		EXPECT_EQ(check, bit < 32 ? 1U << bit : 0);
+		EXPECT_EQ(full, 1U << 27 | (bit < 36 ? 0 : 1U << (bit - 36)));
+	}
+	forced_hash = NULL;
+}
+
+static void fewer_key_bits_leave_the_rest(void)
+{
+	struct ksm_digest digest, weak;
+	u32 full, check, weak_full, weak_check, round;
+
+	ksm_digest_init(&digest, ksm_random(), ksm_random());
+	for (round = 0; round < 256; round++) {
+		ksm_random_fill(page, PAGE_SIZE);
+		weak = digest;
+		weak.key_bits = ksm_random_below(FULL_LIMIT);
+		full = ksm_digest_full(&digest, page, &check);
+		weak_full = ksm_digest_full(&weak, page, &weak_check);
+		EXPECT_EQ(weak_full, full & weak.key_bits ? full & weak.key_bits : 1);
+		EXPECT_EQ(weak_check, check);
+	}
+	weak.key_bits = 0;
+	EXPECT_EQ(full_digest(&weak), 1);
+}
+
+static void content_is_both_digests(void)
+{
+	const u32 salt = ksm_random();
+	struct ksm_content content, salted;
+	struct ksm_digest digest;
+	u32 full, check;
+
+	ksm_digest_init(&digest, ksm_random(), ksm_random());
+	ksm_random_fill(page, PAGE_SIZE);
+	content = ksm_digest_content(&digest, page);
+	full = ksm_digest_full(&digest, page, &check);
+	EXPECT_EQ(ksm_key_sample(content.key), ksm_digest_sample(&digest, page));
+	EXPECT_EQ(ksm_key_full(content.key), full);
+	EXPECT_EQ(content.check, check);
+	EXPECT(ksm_content_equal(content, content), "a content differs from itself");
+
+	salted = ksm_content_salt(content, salt);
+	EXPECT_EQ(ksm_key_sample(salted.key), ksm_digest_sample(&digest, page) ^ salt);
+	EXPECT_EQ(ksm_key_full(salted.key), full);
+	EXPECT_EQ(salted.check, check);
+	salted = content;
+	salted.check ^= 1U << ksm_random_below(32);
+	EXPECT(!ksm_content_equal(content, salted), "another check");
+	salted = content;
+	salted.key ^= 1ULL << (4 + ksm_random_below(60));
+	EXPECT(!ksm_content_equal(content, salted), "another key");
 }
 
 static void seed_changes_both_digests(void)
@@ -221,7 +293,7 @@ static void seed_changes_both_digests(void)
 		for (i = 0; i < 3; i++) {
 			ksm_digest_init(&digest[i], seed ^ (u64)i << bit, lines);
 			sample[i] = ksm_digest_sample(&digest[i], page);
-			full[i] = ksm_digest_full(&digest[i], page);
+			full[i] = full_digest(&digest[i]);
 		}
 		EXPECT(sample[0] != sample[1] || sample[0] != sample[2], "seed bit %u", bit);
 		EXPECT(full[0] != full[1] || full[0] != full[2], "seed bit %u", bit);
@@ -237,7 +309,7 @@ static void digests_do_not_write(void)
 	memcpy(copy, page, PAGE_SIZE);
 	ksm_digest_init(&digest, ksm_random(), ksm_random());
 	ksm_digest_sample(&digest, page);
-	ksm_digest_full(&digest, page);
+	full_digest(&digest);
 	EXPECT(!memcmp(copy, page, PAGE_SIZE), "the page changed");
 }
 
@@ -291,6 +363,9 @@ static const struct ksm_test tests[] = {
 	{ "the full digest depends on every byte", full_depends_on_every_byte },
 	{ "the full digest is never 0", full_is_never_0 },
 	{ "the full digest has 28 bits and all of them vary", full_fits_its_bits_and_uses_them },
+	{ "key and check are different bits of the full digest", key_and_check_share_no_bits },
+	{ "a key of fewer bits leaves the check as it is", fewer_key_bits_leave_the_rest },
+	{ "a content has both digests, and a salt changes the sample", content_is_both_digests },
 	{ "every bit of the seed changes both digests", seed_changes_both_digests },
 	{ "digesting writes nothing to the page", digests_do_not_write },
 	{ "the hash is xxHash64", borrowed_hash_is_xxhash64 },

@@ -377,9 +377,11 @@ static struct reading read_bench(void)
 /* How long page table locks were held: those lines as they are. */
 static void report_holds(void)
 {
-	FILE *f = fopen("/proc/umbench", "r");
 	char line[8192];
+	FILE *f;
 
+	write_num("/proc/umbench", 0);
+	f = fopen("/proc/umbench", "r");
 	while (f && fgets(line, sizeof(line), f))
 		if (!strncmp(line, "hold", 4))
 			fputs(line, result);

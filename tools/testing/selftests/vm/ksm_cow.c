@@ -237,4 +237,48 @@ KSM_TEST(cow, stores_while_ksmd_runs)
 	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
 }
 
+/* Wait for the end of the pass that is under way, or for some time. */
+static void next_pass(void)
+{
+	int64_t scans = ksm_get("full_scans");
+	double end = ksm_now() + 1;
+
+	while (ksm_get("full_scans") == scans && ksm_now() < end)
+		usleep(200);
+}
+
+/*
+ * Pages become equal, and once ksmd has seen that and is about to merge them,
+ * each is written to. What falls between its looks at a PTE must not be lost.
+ */
+KSM_TEST(cow, stores_into_pages_that_are_being_merged)
+{
+	const size_t pages = 512, words = page_bytes() / sizeof(uint64_t);
+	uint64_t *area = area_new(pages, 1, self->seed), value = 1;
+	size_t lost = 0, rounds = 0, i;
+	double end = ksm_now() + 8;
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_start());
+	for (; ksm_now() < end; rounds++, value += pages) {
+		next_pass();
+		next_pass();
+		/* From the end, as ksmd comes from the start: somewhere they meet. */
+		for (i = pages; i-- > 0; )
+			*(volatile uint64_t *)&area[i * words + 5] = value + i;
+		for (i = 0; i < pages; i++)
+			lost += *(volatile uint64_t *)&area[i * words + 5] != value + i;
+		usleep(1000);
+		for (i = 0; i < pages; i++) {
+			lost += area[i * words + 5] != value + i;
+			content_fill(&area[i * words], self->seed, 0);
+		}
+	}
+	ksft_print_msg("%zu rounds\n", rounds);
+	EXPECT_EQ(0, lost);
+	EXPECT_LT(4, rounds);
+	EXPECT_EQ(0, area_wrong(area, pages, 1, self->seed));
+}
+
 KSM_TEST_MAIN

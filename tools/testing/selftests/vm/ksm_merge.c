@@ -234,4 +234,41 @@ KSM_TEST(merge, read_only_memory_is_merged_too)
 	EXPECT_EQ(0, area_wrong(area, 20, 5, self->seed));
 }
 
+static void *offered;
+static char *equal_to_it;
+
+/* Offers what it has from its parent, and makes pages that are equal to it. */
+static long offer_inherited(long seed)
+{
+	equal_to_it = area_new(20, 20, seed);
+	return !equal_to_it || area_mergeable(offered, 20);
+}
+
+static long offered_sharing(long arg)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < 20; i++)
+		n += pages_shared(area_page(offered, i), area_page(equal_to_it, i));
+	return n;
+}
+
+/* A parent that offers nothing has no KSM page, whatever its child does. */
+KSM_TEST(merge, pages_that_fork_shares_with_who_offers_nothing)
+{
+	struct ksm_child child;
+
+	offered = area_map(20);
+	ASSERT_NE(NULL, offered);
+	area_fill(offered, 20, 20, self->seed);
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, offer_inherited, self->seed));
+	ASSERT_EQ(0, ksm_passes(16));
+	EXPECT_EQ(0, area_ksm_pages(offered, 20));
+	EXPECT_EQ(20, ksm_child_call(&child, offered_sharing, 0));
+	EXPECT_EQ(20, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, area_wrong(offered, 20, 20, self->seed));
+	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
 KSM_TEST_MAIN

@@ -294,4 +294,52 @@ KSM_TEST(reclaim, what_was_in_swap_comes_back_private_to_an_unmergeable_area)
 	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
 }
 
+/* Their items went with the old place; ksmd is stopped, so nobody makes new ones. */
+KSM_TEST(reclaim, pages_that_moved_while_they_were_out)
+{
+	size_t bytes = PAGES * page_bytes();
+	void *area = area_new(2 * PAGES, PAGES, self->seed), *to = area_map(PAGES);
+	int fds[2];
+
+	ASSERT_NE(NULL, area);
+	ASSERT_NE(NULL, to);
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
+	ASSERT_EQ(0, hold(area, PAGES, fds));
+	present_area = area_page(area, PAGES);
+	ASSERT_EQ(0, reclaim_area(NULL));
+	present_area = area;
+	ASSERT_EQ(0, reclaim_area(NULL));
+	ASSERT_EQ(to, mremap(area, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	ASSERT_EQ(0, area_wrong(to, PAGES, PAGES, self->seed));
+	ASSERT_EQ(PAGES, area_ksm_pages(to, PAGES));
+	ASSERT_EQ(0, let_go(PAGES, fds));
+	present_area = to;
+	EXPECT_EQ(0, reclaim_area(NULL));
+	EXPECT_EQ(0, area_wrong(to, PAGES, PAGES, self->seed));
+	EXPECT_EQ(0, area_wrong(area_page(area, PAGES), PAGES, PAGES, self->seed));
+}
+
+/* Copies of merged pages go out before ksmd has noticed that they are copies. */
+KSM_TEST(reclaim, copies_that_are_out_do_not_count_as_merged)
+{
+	char *area = area_new(2 * PAGES, PAGES, self->seed);
+	int fds[2];
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(2 * PAGES, own_merging_pages());
+	ASSERT_EQ(0, hold(area_page(area, PAGES), PAGES, fds));
+	for (size_t i = 0; i < PAGES; i++)
+		area[i * page_bytes() + 3000] ^= 1;
+	present_area = area;
+	ASSERT_EQ(0, reclaim_area(NULL));
+	ASSERT_EQ(0, ksm_passes(2));
+	EXPECT_EQ(PAGES, own_merging_pages());
+	EXPECT_EQ(0, let_go(PAGES, fds));
+	for (size_t i = 0; i < PAGES; i++)
+		area[i * page_bytes() + 3000] ^= 1;
+	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
+}
+
 KSM_TEST_MAIN

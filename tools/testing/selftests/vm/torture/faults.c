@@ -23,32 +23,33 @@ static int set(const char *kind, const char *file, const char *text)
 	return ksm_file_write(path, text);
 }
 
-static int fail_task(const char *pid, bool on)
+static int fail_task(pid_t pid, bool on)
 {
-	char path[300];
+	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%s/make-it-fail", pid);
+	snprintf(path, sizeof(path), "/proc/%d/make-it-fail", pid);
 	return ksm_file_write(path, on ? "1" : "0");
 }
 
-static int fail_ksmd(bool on)
+/* 0 if there is none. */
+pid_t ksmd_pid(void)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
 	char path[300], comm[64];
-	int ret = -1;
+	pid_t pid = 0;
 
-	while (dir && (entry = readdir(dir))) {
+	while (dir && !pid && (entry = readdir(dir))) {
 		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
 			continue;
 		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
 		if (!ksm_file_read(path, comm, sizeof(comm)) &&
 		    !strcmp(comm, "ksmd\n"))
-			ret = fail_task(entry->d_name, on);
+			pid = atoi(entry->d_name);
 	}
 	if (dir)
 		closedir(dir);
-	return ret;
+	return pid;
 }
 
 /* 0, or non-zero where the kernel has no fault injection. */
@@ -65,7 +66,7 @@ int faults_on(void)
 			return -1;
 	}
 	set("fail_page_alloc", "min-order", "0");
-	return fail_ksmd(true);
+	return fail_task(ksmd_pid(), true);
 }
 
 /*
@@ -74,12 +75,12 @@ int faults_on(void)
  */
 void faults_self(bool on)
 {
-	fail_task("self", on);
+	fail_task(getpid(), on);
 }
 
 void faults_off(void)
 {
-	fail_ksmd(false);
+	fail_task(ksmd_pid(), false);
 	for (size_t i = 0; i < 2; i++)
 		set(kinds[i], "probability", "0");
 }

@@ -67,6 +67,7 @@ void worker_op(struct worker *w);
 int region_writable(struct region *r);
 
 /* faults.c */
+pid_t ksmd_pid(void);
 int faults_on(void);
 void faults_self(bool on);
 void faults_off(void);

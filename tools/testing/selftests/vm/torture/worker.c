@@ -177,7 +177,7 @@ void worker_run(struct stats *stats, uint64_t seed, uint64_t slot, int disk)
 		if (!worker_random(w, 200))
 			break;
 		/* Stillness, so that ksmd finds equal pages. */
-		usleep(worker_random(w, 40000));
+		usleep(worker_random(w, 4) ? worker_random(w, 20000) : worker_random(w, 600000));
 	}
 	worker_verify(w);
 	if (w->child)

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging selftests: memory goes offline while it holds merged pages.
+ * They move elsewhere and stay merged, ksmd waits meanwhile, and nothing keeps
+ * the number of a frame that is no more. Needs memory that can be taken
+ * offline (boot with movablecore=, and mem= so that no block has a hole).
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "ksm_test.h"
+
+#ifndef MPOL_PREFERRED
+#define MPOL_PREFERRED	1
+#endif
+
+#define MEMORY		"/sys/devices/system/memory/"
+#define CONTENTS	64
+#define PAGES		(8 * CONTENTS)
+#define TRIES		20
+#define ATTEMPTS	300
+#define ROUNDS		4
+
+KSM_FIXTURE(offline)
+
+static int block_file(uint64_t block, const char *file, char *text, size_t size)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), MEMORY "memory%llu/%s", (unsigned long long)block, file);
+	return ksm_file_read(path, text, size);
+}
+
+static bool block_is(uint64_t block, const char *file, const char *prefix)
+{
+	char text[KSM_TEXT_MAX];
+
+	return !block_file(block, file, text, sizeof(text)) &&
+	       !strncmp(text, prefix, strlen(prefix));
+}
+
+static int block_set(uint64_t block, const char *state)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), MEMORY "memory%llu/state", (unsigned long long)block);
+	return ksm_file_write(path, state);
+}
+
+/* The memory block of a page, 0 if there are none. */
+static uint64_t block_of(const void *page)
+{
+	char text[KSM_TEXT_MAX];
+	uint64_t bytes;
+
+	if (ksm_file_read(MEMORY "block_size_bytes", text, sizeof(text)))
+		return 0;
+	bytes = strtoull(text, NULL, 16);
+	return page_pfn(page) * page_bytes() / bytes;
+}
+
+/* Something may hold a page for a moment, as any user of the file has to expect. */
+static int take_offline(uint64_t block)
+{
+	int ret = -EBUSY;
+
+	for (int i = 0; i < TRIES && ret; i++) {
+		ret = block_set(block, "offline");
+		if (ret)
+			usleep(20000);
+	}
+	return ret;
+}
+
+static size_t pages_in(const void *area, uint64_t block)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PAGES; i++)
+		n += block_of(area_page((void *)area, i)) == block;
+	return n;
+}
+
+/* Blocks that go offline when asked to: not those with memory from boot, or with a hole. */
+static uint64_t good_blocks;
+
+static void find_good_blocks(void)
+{
+	uint64_t block;
+
+	good_blocks = 0;
+	for (block = 0; block < 64; block++) {
+		if (!block_is(block, "valid_zones", "Movable") ||
+		    !block_is(block, "state", "online"))
+			continue;
+		if (!block_set(block, "offline") && !block_set(block, "online_movable"))
+			good_blocks |= 1ULL << block;
+	}
+}
+
+static bool in_good_blocks(void *area)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		uint64_t block = block_of(area_page(area, i));
+
+		if (block >= 64 || !(good_blocks >> block & 1))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Merged pages in blocks that can go offline, NULL if there are none. What is allocated on the way
+ * to them stays where it is; the last node comes first, since the kernel itself fills the others.
+ */
+static void *merged(struct __test_metadata *_metadata, uint64_t seed)
+{
+	unsigned long nodes = 2;
+	void *area = NULL;
+
+	find_good_blocks();
+	syscall(SYS_set_mempolicy, MPOL_PREFERRED, &nodes, 8);
+	for (int i = 0; good_blocks && i < ATTEMPTS; i++) {
+		area = area_map(PAGES);
+		if (!area || madvise(area, PAGES * page_bytes(), MADV_POPULATE_WRITE))
+			return NULL;
+		if (in_good_blocks(area))
+			break;
+		area = NULL;
+	}
+	if (!area)
+		return NULL;
+	area_fill(area, PAGES, CONTENTS, seed);
+	ASSERT_EQ(0, area_mergeable(area, PAGES));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(CONTENTS, area_frames(area, PAGES));
+	return area;
+}
+
+/* A block that has pages of the area and can go, or at least one that can go. */
+static uint64_t block_to_go(void *area)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		uint64_t block = block_of(area_page(area, i));
+
+		if (block < 64 && good_blocks >> block & 1)
+			return block;
+	}
+	return __builtin_ctzll(good_blocks);
+}
+
+#define NEEDS_BLOCKS(area)						\
+	do {								\
+		if (!(area))						\
+			SKIP(return, "no memory block that can go offline"); \
+	} while (0)
+
+KSM_TEST(offline, merged_pages_move_and_stay_merged)
+{
+	void *area = merged(_metadata, self->seed);
+	uint64_t block;
+	void *more;
+
+	NEEDS_BLOCKS(area);
+	block = block_to_go(area);
+	ASSERT_LT(0, pages_in(area, block));
+	ASSERT_EQ(0, take_offline(block));
+	EXPECT_TRUE(block_is(block, "state", "offline"));
+	EXPECT_LE(0, ksm_validate());
+	EXPECT_EQ(0, pages_in(area, block));
+	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+	EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+
+	/* ksmd goes on: who comes now shares with those that have moved. */
+	more = area_new(CONTENTS, CONTENTS, self->seed);
+	ASSERT_NE(NULL, more);
+	EXPECT_EQ(0, ksm_passes(4));
+	for (size_t i = 0; i < CONTENTS; i++)
+		EXPECT_TRUE(pages_shared(area_page(more, i), area_page(area, i)));
+	EXPECT_EQ(0, block_set(block, "online_movable"));
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+}
+
+/* The pages are freed while they are remembered, then their block goes. */
+KSM_TEST(offline, nodes_of_freed_pages_are_forgotten)
+{
+	void *area = merged(_metadata, self->seed);
+	uint64_t block;
+
+	NEEDS_BLOCKS(area);
+	block = block_to_go(area);
+	ASSERT_EQ(0, munmap(area, PAGES * page_bytes()));
+	ASSERT_EQ(0, take_offline(block));
+	EXPECT_LE(0, ksm_validate());
+	ASSERT_EQ(0, block_set(block, "online_movable"));
+	EXPECT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+}
+
+static void *load_area;
+static uint64_t load_seed;
+
+/* Writes, forks and frees for as long as the parent wants. */
+static long load(long seconds)
+{
+	double end = ksm_now() + seconds;
+	size_t wrong = 0;
+
+	load_area = area_new(PAGES, CONTENTS, load_seed);
+	if (!load_area)
+		return -1;
+	for (unsigned int round = 0; ksm_now() < end; round++) {
+		void *part = area_page(load_area, round * 7 % (PAGES / 2));
+
+		if (round % 4 == 3) {
+			madvise(part, 32 * page_bytes(), MADV_DONTNEED);
+			area_fill(load_area, PAGES, CONTENTS, load_seed);
+		}
+		*(volatile char *)part ^= 1;
+		usleep(500);
+		*(volatile char *)part ^= 1;
+		wrong += area_wrong(load_area, PAGES, CONTENTS, load_seed);
+	}
+	return wrong;
+}
+
+KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
+{
+	void *area = merged(_metadata, self->seed);
+	struct ksm_child child;
+	uint64_t block;
+
+	NEEDS_BLOCKS(area);
+	load_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_post(&child, load, 8));
+	ASSERT_EQ(0, ksm_start());
+	for (int round = 0; round < ROUNDS; round++) {
+		block = block_to_go(area);
+		EXPECT_EQ(0, take_offline(block));
+		EXPECT_EQ(0, pages_in(area, block));
+		EXPECT_EQ(0, ksm_wait_passes(1));
+		EXPECT_EQ(0, block_set(block, "online_movable"));
+		EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+	}
+	EXPECT_EQ(0, ksm_child_result(&child));
+	EXPECT_EQ(0, ksm_child_end(&child));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+}
+
+static long unmerge(long arg)
+{
+	return ksm_set("run", 2);
+}
+
+/* Either waits for the other, and both come to an end. */
+KSM_TEST(offline, run_2_at_the_same_time)
+{
+	void *area = merged(_metadata, self->seed);
+	struct ksm_child child;
+	uint64_t block;
+
+	NEEDS_BLOCKS(area);
+	ASSERT_EQ(0, ksm_child_start(&child));
+	for (int round = 0; round < ROUNDS; round++) {
+		block = block_to_go(area);
+		ASSERT_EQ(0, ksm_child_post(&child, unmerge, 0));
+		EXPECT_EQ(0, take_offline(block));
+		EXPECT_EQ(0, ksm_child_result(&child));
+		EXPECT_EQ(0, area_ksm_pages(area, PAGES));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		EXPECT_EQ(0, block_set(block, "online_movable"));
+		ASSERT_EQ(0, ksm_passes(4));
+		EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+	}
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
+KSM_TEST_MAIN
