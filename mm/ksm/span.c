@@ -99,9 +99,11 @@ bool ksm_span_fit(u16 wanted, unsigned int low, unsigned int high, unsigned int 
 void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int pos,
 		   enum ksm_item_state to)
 {
+	const enum ksm_item_state from = ksm_item_state(span, pos);
 	const u16 bit = 1U << pos;
 
-	ksm_stat_add(stats, (enum ksm_stat)ksm_item_state(span, pos), -1);
+	if (from != KSM_ITEM_NONE)
+		ksm_stat_add(stats, (enum ksm_stat)from, -1);
 	span->seen &= ~bit;
 	span->unstable &= ~bit;
 	span->merged &= ~bit;
@@ -120,7 +122,8 @@ void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int 
 		ksm_item_set_age(span, pos, 0);
 		break;
 	}
-	ksm_stat_add(stats, (enum ksm_stat)to, 1);
+	if (to != KSM_ITEM_NONE)
+		ksm_stat_add(stats, (enum ksm_stat)to, 1);
 }
 
 /**

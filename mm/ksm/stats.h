@@ -11,7 +11,7 @@
 #include "pure.h"
 
 enum ksm_stat {
-	KSM_STAT_UNTRACKED,	/* negative: how many items ever left less how many came */
+	KSM_STAT_UNTRACKED,	/* always 0: items of which nothing is known are not counted */
 	KSM_STAT_SEEN,		/* items that wait for a second equal visit, or for a retry */
 	KSM_STAT_UNSTABLE,	/* items in the unstable tree */
 	KSM_STAT_MERGED,	/* items linked to a stable node */

@@ -160,7 +160,8 @@ static void compare(const struct ksm_stats *stats, const struct ksm_span *span,
 	EXPECT_EQ(span->crowded, model->crowded);
 	EXPECT_EQ(ksm_span_empty(span), empty);
 	for (i = 0; i < NR_KSM_STATS; i++)
-		EXPECT_EQ(atomic_long_read(&stats->count[i]), i < NR_STATES ? model->count[i] : 0);
+		EXPECT_EQ(atomic_long_read(&stats->count[i]),
+			  i > KSM_ITEM_NONE && i < NR_STATES ? model->count[i] : 0);
 }
 
 static void model_move(struct span_model *model, unsigned int pos, enum ksm_item_state to)

@@ -295,38 +295,6 @@ static unsigned long meminfo_kib(const char *name)
 	die("no %s in /proc/meminfo", name);
 }
 
-static void own_spare(unsigned long bytes)
-{
-	if (mmap(REGION, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE |
-		 MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-		_exit(errno);
-}
-
-/*
- * Use all memory once, so that no page is later touched for the first time and
- * the host's page faults fall into no measurement.
- */
-static void touch_all_memory(void)
-{
-	unsigned long bytes = meminfo_kib("MemAvailable") * 1024 / 100 * 94;
-	static struct iovec remote[1024];
-	static char bytes_out[1024];
-	struct iovec local = { .iov_base = bytes_out };
-	pid_t pid = start_owner(own_spare, bytes);
-
-	for (unsigned long at = 0; at < bytes / PAGE; ) {
-		unsigned long n = 0;
-
-		for (; n < 1024 && at < bytes / PAGE; n++, at++)
-			remote[n] = (struct iovec){ REGION + at * PAGE, 1 };
-		local.iov_len = n;
-		if (process_vm_writev(pid, &local, 1, remote, n, 0) != (long)n)
-			die("touching all memory");
-	}
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-}
-
 /* Free pages, those in per-CPU lists included. */
 static unsigned long free_pages(void)
 {
@@ -524,7 +492,6 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	fprintf(result, "boot %ld\n",
 		(long)(meminfo_kib("MemTotal") - free_pages() * PAGE / 1024));
-	touch_all_memory();
 	start_owners();
 
 	write_num(KSM "smart_scan", opt.smart);
