@@ -6,8 +6,8 @@
  * lock; orphans under the folio lock. anon_vma references are dropped under none of the spinlocks.
  * Lifetime: an item on a list keeps its node, a node with items is never freed. A node that loses
  * its last item goes on the idle list, or when stale at once.
- * Failure: no memory for an orphan: reclaim can't find that mapping until the next pass met it; or
- * a swap-in makes a copy instead.
+ * Failure: no memory for an orphan, or too many of them: reclaim can't find that mapping until the
+ * next pass met it; or a swap-in makes a copy instead.
  * Tests: tools/testing/selftests/vm/ (unmerge, swap, exit), the validator.
  */
 #include <linux/rmap.h>
@@ -16,8 +16,8 @@
 
 #include "stable.h"
 
-#define KSM_ORPHANS_COMPARED	16	/* the newest; more of the same do no harm */
-#define KSM_ITEMS_COMPARED	64
+#define KSM_ORPHANS_MAX		256	/* of a node */
+#define KSM_ITEMS_COMPARED	256
 #define KSM_VMAS_LOOKED_AT	64
 
 static struct kmem_cache *ksm_orphan_cache;
@@ -46,6 +46,7 @@ static void ksm_stable_set_idle(struct ksm_stable *stable, bool idle)
 static void ksm_orphan_free(struct ksm_stable *stable, struct ksm_orphan *orphan)
 {
 	hlist_del(&orphan->node);
+	stable->nr_orphans--;
 	put_anon_vma(orphan->anon_vma);
 	ksm_stat_add(&stable->domain->stats, KSM_STAT_METADATA,
 		     -(long)kmem_cache_size(ksm_orphan_cache));
@@ -79,25 +80,48 @@ static bool ksm_orphan_done(struct ksm_orphan *orphan)
 	return done;
 }
 
-/* Returns whether rmap finds the VMAs of @anon_vma at @pgoff; false for lack of memory. */
-static bool ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
-				  unsigned long pgoff)
+static void ksm_stable_prune_orphans(struct ksm_stable *stable)
 {
-	unsigned int left = KSM_ORPHANS_COMPARED;
 	struct ksm_orphan *orphan;
 	struct hlist_node *next;
 
 	hlist_for_each_entry_safe(orphan, next, &stable->orphans, node) {
-		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff)
-			return true;
 		if (ksm_orphan_done(orphan))
 			ksm_orphan_free(stable, orphan);
-		if (!--left)
-			break;
 	}
+}
+
+static struct ksm_orphan *ksm_stable_find_orphan(struct ksm_stable *stable,
+						 struct anon_vma *anon_vma, unsigned long pgoff)
+{
+	struct ksm_orphan *orphan;
+
+	hlist_for_each_entry(orphan, &stable->orphans, node) {
+		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff)
+			return orphan;
+	}
+	return NULL;
+}
+
+/*
+ * Returns whether rmap finds the VMAs of @anon_vma at @pgoff; false for lack of memory, or when
+ * there are so many orphans that walks would take long.
+ */
+static bool ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
+				  unsigned long pgoff)
+{
+	struct ksm_orphan *orphan;
+
+	if (ksm_stable_find_orphan(stable, anon_vma, pgoff))
+		return true;
+	if (stable->nr_orphans >= KSM_ORPHANS_MAX)
+		ksm_stable_prune_orphans(stable);
+	if (stable->nr_orphans >= KSM_ORPHANS_MAX)
+		return false;
 	orphan = kmem_cache_alloc(ksm_orphan_cache, GFP_NOWAIT | __GFP_NOWARN);
 	if (!orphan)
 		return false;
+	stable->nr_orphans++;
 	get_anon_vma(anon_vma);
 	orphan->anon_vma = anon_vma;
 	orphan->pgoff = pgoff;
@@ -113,17 +137,10 @@ static bool ksm_stable_add_orphan(struct ksm_stable *stable, struct anon_vma *an
 static void ksm_stable_drop_orphan(struct ksm_stable *stable, struct anon_vma *anon_vma,
 				   unsigned long pgoff)
 {
-	unsigned int left = KSM_ORPHANS_COMPARED;
-	struct ksm_orphan *orphan;
+	struct ksm_orphan *orphan = ksm_stable_find_orphan(stable, anon_vma, pgoff);
 
-	hlist_for_each_entry(orphan, &stable->orphans, node) {
-		if (orphan->anon_vma == anon_vma && orphan->pgoff == pgoff) {
-			ksm_orphan_free(stable, orphan);
-			return;
-		}
-		if (!--left)
-			return;
-	}
+	if (orphan)
+		ksm_orphan_free(stable, orphan);
 }
 
 /**
@@ -133,7 +150,7 @@ static void ksm_stable_drop_orphan(struct ksm_stable *stable, struct anon_vma *a
  * @pgoff: where in it
  *
  * Context: folio lock held, no spinlock; allocates without waiting.
- * Return: whether rmap will find it; false for lack of memory.
+ * Return: whether rmap will find it; false for lack of memory or too many orphans.
  */
 bool ksm_stable_expect(struct ksm_stable *stable, struct anon_vma *anon_vma, unsigned long pgoff)
 {

@@ -378,7 +378,7 @@ static bool ksm_mapping_consents(struct folio *folio, struct vm_area_struct *vma
  * Was a folio offered by all who map it? One that fork shares may belong to a process as well that
  * never asked for merging, and that nothing would ever unmerge.
  */
-static bool ksm_mappings_consent(struct folio *folio)
+static bool ksm_mappings_consent(struct ksm_candidate *c)
 {
 	bool refused = false;
 	struct rmap_walk_control rwc = {
@@ -387,9 +387,9 @@ static bool ksm_mappings_consent(struct folio *folio)
 		.try_lock = true,
 	};
 
-	if (folio_mapcount(folio) == 1)
+	if (c->exclusive)
 		return true;
-	rmap_walk(folio, &rwc);
+	rmap_walk(ksm_candidate_folio(c), &rwc);
 	return !refused && !rwc.contended;
 }
 
@@ -414,7 +414,7 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 	kunmap_local(kaddr);
 	if (!ksm_content_equal(content, c->work->content) || !folio_mapped(folio))
 		return ksm_candidate_fail(c, KSM_OUTCOME_CHANGED);
-	if (!folio_test_swapbacked(folio) || !ksm_mappings_consent(folio))
+	if (!folio_test_swapbacked(folio) || !ksm_mappings_consent(c))
 		return ksm_candidate_fail(c, KSM_OUTCOME_PENDING);
 	if (ksm_stable_lookup(scan->domain, content, &found, &other) == KSM_MATCH_ROOM) {
 		folio_put(other);

@@ -23,7 +23,7 @@
 #include "scan.h"
 
 #define KSM_HOLD_STEP		16	/* what a page table step or a VMA counts, in PTEs */
-#define KSM_IDLE_CHECKED	4096	/* idle stable nodes a pass */
+#define KSM_IDLE_CHECKED	4096	/* idle stable nodes a pass, if few of them can go */
 
 /**
  * ksm_scan_alloc - make a scanner
@@ -89,6 +89,16 @@ static unsigned long ksm_vma_delta(const struct vm_area_struct *vma)
 	return vma->vm_pgoff - (vma->vm_start >> PAGE_SHIFT);
 }
 
+/* Forget what is known of a span's pages; it counts as not met any more. */
+static int ksm_scan_tear(struct ksm_scan *scan, struct ksm_span *span)
+{
+	if (span->pass == scan->pass) {
+		span->pass--;
+		scan->slot->nr_met--;
+	}
+	return ksm_span_clear(span, U16_MAX, false);
+}
+
 /*
  * A span at the edge of a VMA may have pages outside of it. When these belong to no area that is
  * scanned, no walk will ever see that they are gone; and when they belong to an area with other
@@ -99,6 +109,7 @@ static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
 	unsigned long block = address >> (PAGE_SHIFT + KSM_BLOCK_SHIFT);
 	struct vm_area_struct *vma;
 	struct ksm_span *span;
+	bool torn = false;
 	unsigned int pos;
 
 	if (IS_ALIGNED(address, KSM_BLOCK_PAGES * PAGE_SIZE))
@@ -109,9 +120,12 @@ static void ksm_scan_edge(struct ksm_scan *scan, unsigned long address)
 			if (!vma || !ksm_vma_scannable(vma))
 				ksm_span_clear(span, BIT(span->first + pos), false);
 			else if (span->merged && ksm_vma_delta(vma) != span->delta)
-				ksm_span_clear(span, U16_MAX, false);
+				torn |= !ksm_scan_tear(scan, span);
 		}
 	}
+	/* For spans that don't reach across the edge */
+	if (torn)
+		ksm_block_prune(scan->slot, block);
 }
 
 /* Scan on in the mm in hand until the hold ends; returns whether the mm is done. mmap_lock held. */
@@ -246,10 +260,13 @@ static void ksm_pass_begin(struct ksm_scan *scan)
 
 static void ksm_pass_end(struct ksm_scan *scan)
 {
-	unsigned int prune = READ_ONCE(scan->domain->knobs.chains_prune_millisecs);
+	unsigned int prune = READ_ONCE(scan->domain->knobs.chains_prune_millisecs), freed;
 
 	if (time_after_eq(jiffies, scan->swept + msecs_to_jiffies(prune))) {
-		ksm_stable_sweep(scan->domain, KSM_IDLE_CHECKED);
+		do {
+			freed = ksm_stable_sweep(scan->domain, KSM_IDLE_CHECKED);
+		} while (freed > KSM_IDLE_CHECKED / 2 &&
+			 !rwsem_is_contended(&scan->domain->scan_sem));
 		scan->swept = jiffies;
 	}
 	ksm_pass_advise(scan);

@@ -83,7 +83,7 @@ struct ksm_revisit {
  * @start: address of the first page
  * @nr: number of pages
  * @ptep: their PTEs while mapped and locked, or NULL for a huge PMD
- * @huge: the first page, for a huge PMD
+ * @huge: the first page, for a huge PMD; NULL if that is the huge zero page
  * @span: the span of each page, or NULL
  * @page: the page to visit, or NULL
  * @dirty: its PTE is dirty

@@ -109,6 +109,7 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 		}
 		ksm_age(span, pos);
 	} else if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE) {
+		ksm_unstable_requeue(span, pos);
 		ksm_age(span, pos);
 	}
 }

@@ -209,11 +209,15 @@ int ksm_span_clear(struct ksm_span *span, u16 cover, bool wait)
 	return err;
 }
 
-/* Take the spans of a block that are empty out of it and free them. */
-static void ksm_block_prune(struct ksm_slot *slot, unsigned long block, struct ksm_span *head)
+/**
+ * ksm_block_prune - take the spans of a block that are empty out of it and free them
+ * @slot: owned, or mmap_lock held for write
+ * @block: number of the block
+ */
+void ksm_block_prune(struct ksm_slot *slot, unsigned long block)
 {
+	struct ksm_span *head = xa_load(&slot->spans, block), *first = head;
 	struct ksm_span *span, *next, **link;
-	struct ksm_span *first = head;
 
 	link = &first;
 	for (span = head; span; span = next) {
@@ -261,7 +265,7 @@ int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned lo
 			if (ksm_span_clear(span, cover, wait))
 				err = -EAGAIN;
 		}
-		ksm_block_prune(slot, block, head);
+		ksm_block_prune(slot, block);
 		cond_resched();
 	}
 	return err;
@@ -288,7 +292,7 @@ void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
 			if (span->pass != pass)
 				ksm_span_clear(span, U16_MAX, false);
 		}
-		ksm_block_prune(slot, block, head);
+		ksm_block_prune(slot, block);
 		if (!(++nr & 511) && mmap_lock_is_contended(ksm_slot_mm(slot)))
 			return;
 		cond_resched();

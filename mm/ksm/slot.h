@@ -64,6 +64,7 @@ void ksm_slot_put(struct ksm_slot *slot);
 struct ksm_span *ksm_span_lookup(struct ksm_slot *slot, unsigned long vpn, unsigned int *pos);
 struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma,
 			      unsigned long block, u16 wanted);
+void ksm_block_prune(struct ksm_slot *slot, unsigned long block);
 int ksm_span_clear(struct ksm_span *span, u16 cover, bool wait);
 int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned long end, bool wait);
 void ksm_slot_sweep(struct ksm_slot *slot, u32 pass);

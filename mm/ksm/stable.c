@@ -112,6 +112,10 @@ static enum ksm_keyhole __ksm_stable_peek(struct ksm_stable *stable, struct foli
 				folio_put(folio);
 			} else if (folio_test_swapcache(folio)) {
 				return KSM_KEYHOLE_BUSY; /* frozen; otherwise it is being freed */
+			} else if (folio_ref_count(folio)) {
+				smp_rmb();	/* it may have left the swap cache just now */
+				if (ksm_stable_owns(stable, folio))
+					return KSM_KEYHOLE_BUSY;
 			}
 		}
 		smp_rmb();	/* pairs with folio_migrate_ksm() */

@@ -12,6 +12,7 @@
  * @pfn: of the page; written under its folio lock, read by the keyhole without
  * @items: who maps the page; under the folio lock, or the bucket lock once the node is stale
  * @orphans: mappings whose item left before they had an item of their own; under the folio lock
+ * @nr_orphans: length of @orphans; same lock
  * @domain: constant
  * @nid: the node whose salt the key has; under the folio lock and the bucket lock
  * @nr_items: length of @items; same lock
@@ -34,7 +35,8 @@ struct ksm_stable {
 	int nid;
 	unsigned int nr_items;
 	u32 check;
-	unsigned int place;
+	u16 place;
+	u16 nr_orphans;
 	struct list_head dups;
 	struct list_head idle;
 } __aligned(16);

@@ -74,6 +74,26 @@ void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_s
 	spin_unlock(&bucket->lock);
 }
 
+/**
+ * ksm_unstable_requeue - put an item that can't be merged behind its equals
+ * @span: its span
+ * @pos: its position; UNSTABLE
+ *
+ * Only the first few with a key are ever tried, so it must not stand before others for ever.
+ *
+ * Context: owner of the slot; takes the bucket lock.
+ */
+void ksm_unstable_requeue(struct ksm_span *span, unsigned int pos)
+{
+	struct ksm_leaf *leaf = &span->items[pos].leaf;
+	struct ksm_bucket *bucket = ksm_forest_bucket(&span->slot->domain->forest, leaf->key);
+
+	spin_lock(&bucket->lock);
+	rb_erase(&leaf->rb, &bucket->unstable);
+	ksm_leaf_insert(&bucket->unstable, leaf);
+	spin_unlock(&bucket->lock);
+}
+
 static bool ksm_leaf_has_sample(const struct ksm_leaf *leaf, u32 sample)
 {
 	return leaf && ksm_key_sample(leaf->key) == sample;

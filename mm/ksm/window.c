@@ -206,11 +206,13 @@ static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsign
 	merged = ksm_item_state(w->span[i], ksm_window_pos(w, i)) == KSM_ITEM_MERGED;
 	if (!merged && !(w->due & BIT_ULL(i)))
 		return;
-	if (w->huge) {
+	if (!w->ptep) {
 		if (merged)
 			w->detach |= BIT_ULL(i);
-		else
+		else if (w->huge)
 			w->page[i] = w->huge + i;
+		else
+			ksm_window_forget(w, i);
 		return;
 	}
 	pte = ptep_get(w->ptep + i);
@@ -310,8 +312,10 @@ static spinlock_t *ksm_window_lock(struct ksm_window *w, pmd_t *pmd)
 	w->ptep = NULL;
 	if (ptl) {
 		val = *pmd;
-		if (pmd_present(val) && pmd_trans_huge(val) && !is_huge_zero_pmd(val)) {
-			w->huge = pmd_page(val) + ((w->start & ~HPAGE_PMD_MASK) >> PAGE_SHIFT);
+		if (pmd_present(val) && pmd_trans_huge(val)) {
+			if (!is_huge_zero_pmd(val))
+				w->huge = pmd_page(val) +
+					  ((w->start & ~HPAGE_PMD_MASK) >> PAGE_SHIFT);
 			return ptl;
 		}
 		spin_unlock(ptl);

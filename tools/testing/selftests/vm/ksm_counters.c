@@ -175,4 +175,33 @@ KSM_TEST(counters, exit_takes_everything_along)
 	EXPECT_COUNTERS(0, 0, 0);
 }
 
+/* Two areas with other page offsets come to lie side by side, where there was one before. */
+KSM_TEST(counters, areas_side_by_side_that_were_moved_there)
+{
+	const size_t block = 16 * page_bytes(), half = block / 2;
+	char *area = area_map(48), *equal = area_new(16, 16, self->seed), *other = area_map(24);
+
+	ASSERT_NE(NULL, area);
+	ASSERT_NE(NULL, equal);
+	ASSERT_NE(NULL, other);
+	area = (char *)(((uintptr_t)area + block - 1) / block * block);
+	area_fill(area, 16, 16, self->seed);
+	ASSERT_EQ(0, area_mergeable(area, 16));
+	for (size_t i = 0; i < 8; i++)
+		content_fill(other + 8 * page_bytes() + i * page_bytes(), self->seed, 8 + i);
+	ASSERT_EQ(0, area_mergeable(other, 24));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(16 + 16 + 8, own_merging_pages());
+	ASSERT_EQ(area + half, mremap(other + 8 * page_bytes(), half, half,
+				      MREMAP_MAYMOVE | MREMAP_FIXED, area + half));
+	ASSERT_EQ(0, ksm_passes(6));
+	for (int pass = 0; pass < 6; pass++) {
+		EXPECT_EQ(32, own_merging_pages());
+		ASSERT_EQ(0, ksm_step(1));
+	}
+	EXPECT_EQ(16, area_frames(area, 16));
+	EXPECT_EQ(0, area_wrong(area, 16, 16, self->seed));
+	EXPECT_EQ(0, area_wrong(equal, 16, 16, self->seed));
+}
+
 KSM_TEST_MAIN

@@ -101,4 +101,24 @@ KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 	let_go(fds);
 }
 
+/* Held pages may be many, and have been there for long. */
+KSM_TEST(peers, newcomers_behind_many_that_are_held)
+{
+	void *known = area_new(2 * PAGES, 1, self->seed), *area;
+	int fds[2];
+
+	ASSERT_NE(NULL, known);
+	ASSERT_EQ(0, lookalikes(self->seed));
+	ASSERT_EQ(0, hold(known, 2 * PAGES, fds));
+	ASSERT_EQ(0, ksm_passes(PASSES));
+	ASSERT_EQ(2 * PAGES, area_frames(known, 2 * PAGES));
+	area = area_new(PAGES, 1, self->seed);
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_passes(3 * PASSES));
+	EXPECT_EQ(1, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
+	EXPECT_EQ(0, area_wrong(known, 2 * PAGES, 1, self->seed));
+	let_go(fds);
+}
+
 KSM_TEST_MAIN

@@ -11,6 +11,8 @@
 
 #include "ksm_test.h"
 
+#define THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
+
 KSM_FIXTURE(thp)
 
 /* Registered huge pages; page i has the content i % distinct. */
@@ -234,6 +236,35 @@ KSM_TEST(thp, no_partner_from_a_pinned_huge_page)
 	EXPECT_EQ(16, ksm_get("pages_sharing"));
 	EXPECT_EQ(0, area_wrong(small, 16, 16, self->seed));
 	EXPECT_EQ(0, area_wrong(area, pages, pages, self->seed));
+}
+
+/* Merged pages go, and a read brings the huge zero page to their place. */
+KSM_TEST(thp, the_huge_zero_page_where_merged_pages_were)
+{
+	const size_t pages = thp_bytes() / page_bytes();
+	char *area = thp_map(1);
+	char flag[KSM_TEXT_MAX];
+
+	if (ksm_file_read(THP_SYSFS "use_zero_page", flag, sizeof(flag)) || flag[0] != '1')
+		SKIP(return, "no huge zero page");
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, madvise(area, thp_bytes(), MADV_NOHUGEPAGE));
+	area_fill(area, pages, 8, self->seed);
+	ASSERT_EQ(0, area_mergeable(area, pages));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ((int64_t)pages, own_merging_pages());
+	ASSERT_EQ(0, munmap(area, thp_bytes()));
+	ASSERT_EQ(area, mmap(area, thp_bytes(), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, madvise(area, thp_bytes(), MADV_HUGEPAGE));
+	ASSERT_EQ(0, area_mergeable(area, pages));
+	*(volatile char *)area;
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(0, own_merging_pages());
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, own_stat("ksm_rmap_items"));
+	for (size_t i = 0; i < thp_bytes(); i += 511)
+		ASSERT_EQ(0, area[i]);
 }
 
 KSM_TEST_MAIN
