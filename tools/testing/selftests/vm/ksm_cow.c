@@ -261,7 +261,7 @@ KSM_TEST(cow, stores_into_pages_that_are_being_merged)
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
 	ASSERT_EQ(0, ksm_start());
-	for (; ksm_now() < end; rounds++, value += pages) {
+	for (; ksm_now() < end || rounds < 5; rounds++, value += pages) {
 		next_pass();
 		next_pass();
 		/* From the end, as ksmd comes from the start: somewhere they meet. */
@@ -277,7 +277,6 @@ KSM_TEST(cow, stores_into_pages_that_are_being_merged)
 	}
 	ksft_print_msg("%zu rounds\n", rounds);
 	EXPECT_EQ(0, lost);
-	EXPECT_LT(4, rounds);
 	EXPECT_EQ(0, area_wrong(area, pages, 1, self->seed));
 }
 

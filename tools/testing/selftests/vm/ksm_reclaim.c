@@ -342,4 +342,30 @@ KSM_TEST(reclaim, copies_that_are_out_do_not_count_as_merged)
 	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
 }
 
+/* What is remembered of a page does not grow by its going out and coming back. */
+KSM_TEST(reclaim, going_out_and_coming_back_costs_no_memory)
+{
+	const size_t sharers = 240;
+	void *area = area_new(sharers, 1, self->seed);
+	int64_t before, after = 0;
+	int fds[2];
+
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(1, area_frames(area, sharers));
+	ASSERT_EQ(0, hold(area, 1, fds));
+	before = ksm_get("general_profit");
+	for (int round = 0; round < 12; round++) {
+		for (size_t from = 0; from < sharers; from += PAGES) {
+			present_area = area_page(area, from);
+			ASSERT_EQ(0, reclaim_area(NULL));
+		}
+		EXPECT_EQ(0, area_wrong(area, sharers, 1, self->seed));
+		EXPECT_EQ(1, area_frames(area, sharers));
+		after = ksm_get("general_profit");
+	}
+	EXPECT_EQ(before, after);
+	EXPECT_EQ(0, let_go(1, fds));
+}
+
 KSM_TEST_MAIN
