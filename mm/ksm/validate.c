@@ -244,8 +244,9 @@ static void ksm_check_node(struct ksm_check *check, struct ksm_bucket *bucket,
 
 	ksm_check(check, stable->place == place && stable->leaf.key == key,
 		  "node of key %llx is misplaced", key);
-	ksm_check(check, stable->pfn == KSM_PFN_NONE || pfn_to_online_page(stable->pfn),
-		  "node of key %llx names pfn %lx, which is offline", key, stable->pfn);
+	if (!ksm_check(check, stable->pfn == KSM_PFN_NONE || pfn_to_online_page(stable->pfn),
+		       "node of key %llx names pfn %lx, which is offline", key, stable->pfn))
+		return;
 	folio = ksm_stable_trylock(stable);
 	if (!folio)
 		return;

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "ksm_test.h"
@@ -42,6 +43,28 @@ KSM_TEST(proc, ksm_stat_has_the_known_lines_in_order)
 		ASSERT_NE(NULL, at) TH_LOG("no %s", lines[i]);
 		EXPECT_TRUE(at == text || at[-1] == '\n');
 	}
+}
+
+static bool ksm_stat_says(const char *line)
+{
+	char text[1024];
+
+	return !ksm_file_read("/proc/self/ksm_stat", text, sizeof(text)) && strstr(text, line);
+}
+
+KSM_TEST(proc, ksm_stat_says_whether_and_how_memory_is_offered)
+{
+	EXPECT_TRUE(ksm_stat_says("\nksm_merge_any: no\n"));
+	EXPECT_TRUE(ksm_stat_says("\nksm_mergeable: no\n"));
+	ASSERT_NE(NULL, area_new(8, 8, self->seed));
+	EXPECT_TRUE(ksm_stat_says("\nksm_merge_any: no\n"));
+	EXPECT_TRUE(ksm_stat_says("\nksm_mergeable: yes\n"));
+	ASSERT_EQ(0, prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0));
+	EXPECT_TRUE(ksm_stat_says("\nksm_merge_any: yes\n"));
+	EXPECT_TRUE(ksm_stat_says("\nksm_mergeable: yes\n"));
+	ASSERT_EQ(0, prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0));
+	EXPECT_TRUE(ksm_stat_says("\nksm_merge_any: no\n"));
+	EXPECT_TRUE(ksm_stat_says("\nksm_mergeable: no\n"));
 }
 
 KSM_TEST(proc, counters_follow_the_process)

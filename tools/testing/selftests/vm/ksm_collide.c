@@ -91,6 +91,26 @@ KSM_TEST(collide, newcomers_are_not_hidden_by_a_merged_page)
 	EXPECT_EQ(0, collide_wrong(area, self->seed, 0));
 }
 
+/* They stand first among those with their key, and differ from each other and from all that come. */
+KSM_TEST(collide, pages_without_an_equal_hide_nobody)
+{
+	char *lone = area_map(2), *area = area_map(PAGES);
+
+	NEEDS_WEAK_KEYS();
+	ASSERT_NE(NULL, lone);
+	ASSERT_NE(NULL, area);
+	collide_page(lone, self->seed, 0, CONTENTS);
+	collide_page(area_page(lone, 1), self->seed, 0, CONTENTS + 1);
+	ASSERT_EQ(0, area_mergeable(lone, 2));
+	ASSERT_EQ(0, ksm_passes(4));
+	collide_fill(area, self->seed, 0);
+	ASSERT_EQ(0, area_mergeable(area, PAGES));
+	ASSERT_EQ(0, ksm_passes(40));
+	EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
+	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+	EXPECT_EQ(0, collide_wrong(area, self->seed, 0));
+}
+
 /* Each chain of KSM pages has one content. */
 KSM_TEST(collide, chains_stay_apart)
 {

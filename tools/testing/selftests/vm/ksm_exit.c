@@ -107,6 +107,22 @@ KSM_TEST(exit, memory_comes_back_while_ksmd_is_stopped)
 	EXPECT_GT(kb - 2000, ksm_file_field("/proc/meminfo", "AnonPages"));
 }
 
+/* Nor does what was remembered of their pages stay. */
+KSM_TEST(exit, nothing_is_remembered_of_the_dead)
+{
+	int64_t before = ksm_get("general_profit");
+	struct ksm_child child;
+
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_load, 400));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(100, ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_child_end(&child));
+	ASSERT_EQ(0, ksm_unmerge());
+	EXPECT_EQ(before, ksm_get("general_profit"));
+}
+
 static long child_exec(long arg)
 {
 	execl("/proc/self/exe", "ksm_exit", "-h", NULL);

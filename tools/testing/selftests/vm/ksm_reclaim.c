@@ -368,4 +368,36 @@ KSM_TEST(reclaim, going_out_and_coming_back_costs_no_memory)
 	EXPECT_EQ(0, let_go(1, fds));
 }
 
+/*
+ * The page has nothing to do with the other process but its place in swap, so nothing that is
+ * remembered of the page leads there.
+ */
+KSM_TEST(reclaim, pages_promoted_while_a_stranger_had_them_in_swap)
+{
+	struct ksm_child other;
+
+	ASSERT_EQ(0, ksm_child_start(&other));
+	ASSERT_EQ(0, ksm_child_call(&other, owner_fill, self->seed));
+	before = area_map(3 * PAGES);
+	ASSERT_NE(NULL, before);
+	middle = area_page(before, PAGES);
+	behind = area_page(before, 2 * PAGES);
+	area_fill(middle, PAGES, PAGES, self->seed);
+	ASSERT_EQ(0, area_mergeable(before, 3 * PAGES));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
+	present_area = middle;
+	ASSERT_EQ(0, reclaim_area(NULL));
+	ASSERT_EQ(0, reclaim_area(&other));
+	ASSERT_EQ(0, child_fill(self->seed));
+	ASSERT_EQ(0, ksm_child_call(&other, present, 0));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(0, ksm_child_call(&other, present_wrong, self->seed));
+	ASSERT_LE(PAGES / 4, ksm_child_call(&other, ksm_mapped, 0));
+	EXPECT_EQ(0, reclaim_area(&other));
+	EXPECT_EQ(0, ksm_child_call(&other, present_wrong, self->seed));
+	EXPECT_EQ(0, area_wrong(middle, PAGES, PAGES, self->seed));
+	EXPECT_EQ(0, ksm_child_end(&other));
+}
+
 KSM_TEST_MAIN
