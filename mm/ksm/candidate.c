@@ -92,7 +92,6 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 					 struct page *page, struct ksm_content content,
 					 struct folio **folio)
 {
-	const unsigned int turn = scan->pass >> ksm_item_age(span, pos);
 	struct ksm_item *lone, *peer;
 	struct ksm_stable *stable;
 	enum ksm_match match;
@@ -103,7 +102,7 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	lone = __ksm_unstable_lone(bucket, ksm_key_sample(content.key));
 	if (lone)
 		ksm_want_lone_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone));
-	peer = __ksm_unstable_peer(bucket, content.key, turn, &span->items[pos]);
+	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos]);
 	if (peer) {
 		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
 		return KSM_MATCH_PEER;

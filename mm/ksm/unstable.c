@@ -79,7 +79,7 @@ void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_s
  * @span: its span
  * @pos: its position; UNSTABLE
  *
- * Only the first few with a key are ever tried, so it must not stand before others for ever.
+ * Only the first with a key is ever tried, so it must not stand before others for ever.
  *
  * Context: owner of the slot; takes the bucket lock.
  */
@@ -141,27 +141,21 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
 }
 
 /**
- * __ksm_unstable_peer - find another item with the same key
+ * __ksm_unstable_peer - find another item with the same key, the one that waits for longest
  * @bucket: of @key
  * @key: position bits 0
- * @turn: which to choose when there are several, so that none hides the others for ever
  * @self: the item that asks
  *
  * Context: bucket lock held.
  * Return: the item, or NULL.
  */
-struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn,
+struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 				     const struct ksm_item *self)
 {
 	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key);
-	struct ksm_leaf *peers[KSM_PEERS_TRIED];
-	unsigned int nr = 0;
 
 	lockdep_assert_held(&bucket->lock);
-	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS_TRIED;
-	     leaf = ksm_leaf_next(leaf)) {
-		if (leaf != &self->leaf)
-			peers[nr++] = leaf;
-	}
-	return nr ? ksm_leaf_item(peers[turn % nr]) : NULL;
+	if (leaf == &self->leaf)
+		leaf = ksm_leaf_next(leaf);
+	return leaf && ksm_leaf_key(leaf) == key ? ksm_leaf_item(leaf) : NULL;
 }

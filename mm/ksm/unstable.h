@@ -5,8 +5,6 @@
 
 #include "span.h"
 
-#define KSM_PEERS_TRIED	4
-
 void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos,
 			   u64 key);
 void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key);
@@ -14,7 +12,7 @@ void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_s
 void ksm_unstable_requeue(struct ksm_span *span, unsigned int pos);
 bool __ksm_sample_known(struct ksm_bucket *bucket, u32 sample);
 struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample);
-struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key, unsigned int turn,
+struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 				     const struct ksm_item *self);
 
 #endif /* _MM_KSM_UNSTABLE_H */
