@@ -152,19 +152,14 @@ static uint64_t block_to_go(void *area)
 	return __builtin_ctzll(good_blocks);
 }
 
-#define NEEDS_BLOCKS(area)						\
-	do {								\
-		if (!(area))						\
-			SKIP(return, "no memory block that can go offline"); \
-	} while (0)
-
 KSM_TEST(offline, merged_pages_move_and_stay_merged)
 {
 	void *area = merged(_metadata, self->seed);
 	uint64_t block;
 	void *more;
 
-	NEEDS_BLOCKS(area);
+	if (!area)
+		SKIP(return, "no memory block that can go offline");
 	block = block_to_go(area);
 	ASSERT_LT(0, pages_in(area, block));
 	ASSERT_EQ(0, take_offline(block));
@@ -191,7 +186,8 @@ KSM_TEST(offline, nodes_of_freed_pages_are_forgotten)
 	void *area = merged(_metadata, self->seed);
 	uint64_t block;
 
-	NEEDS_BLOCKS(area);
+	if (!area)
+		SKIP(return, "no memory block that can go offline");
 	block = block_to_go(area);
 	ASSERT_EQ(0, munmap(area, PAGES * page_bytes()));
 	ASSERT_EQ(0, take_offline(block));
@@ -234,7 +230,8 @@ KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
 	struct ksm_child child;
 	uint64_t block;
 
-	NEEDS_BLOCKS(area);
+	if (!area)
+		SKIP(return, "no memory block that can go offline");
 	load_seed = self->seed;
 	ASSERT_EQ(0, ksm_child_start(&child));
 	ASSERT_EQ(0, ksm_child_post(&child, load, 8));
@@ -265,7 +262,8 @@ KSM_TEST(offline, run_2_at_the_same_time)
 	struct ksm_child child;
 	uint64_t block;
 
-	NEEDS_BLOCKS(area);
+	if (!area)
+		SKIP(return, "no memory block that can go offline");
 	ASSERT_EQ(0, ksm_child_start(&child));
 	for (int round = 0; round < ROUNDS; round++) {
 		block = block_to_go(area);
