@@ -144,23 +144,6 @@ KSM_TEST(bits, uffd_wp_survives_merging_and_unmerging)
 	close(fd);
 }
 
-static int64_t meminfo_kib(const char *field)
-{
-	return ksm_file_field("/proc/meminfo", field);
-}
-
-/* The accounts are kept in batches per processor: drain, then look again. */
-static int64_t settled(const char *field, int64_t want)
-{
-	double end = ksm_now() + 10;
-
-	while (meminfo_kib(field) != want && ksm_now() < end) {
-		ksm_file_write("/proc/sys/vm/compact_memory", "1");
-		usleep(50000);
-	}
-	return meminfo_kib(field);
-}
-
 static void *locked_area;
 
 static long hold(long arg)

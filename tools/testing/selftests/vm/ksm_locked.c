@@ -29,23 +29,6 @@ FIXTURE(locked)
 
 KSM_FIXTURE_STEPS(locked)
 
-static int64_t meminfo_kib(const char *field)
-{
-	return ksm_file_field("/proc/meminfo", field);
-}
-
-/* The accounts are kept in batches per processor: drain, then look again. */
-static int64_t settled(const char *field, int64_t want)
-{
-	double end = ksm_now() + 10;
-
-	while (meminfo_kib(field) != want && ksm_now() < end) {
-		ksm_file_write("/proc/sys/vm/compact_memory", "1");
-		usleep(50000);
-	}
-	return meminfo_kib(field);
-}
-
 static void begin(int64_t *mlocked, int64_t *unevictable)
 {
 	ksm_file_write("/proc/sys/vm/compact_memory", "1");

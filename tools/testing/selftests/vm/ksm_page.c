@@ -360,3 +360,23 @@ void *thp_map(size_t huge_pages)
 		return NULL;
 	return (void *)start;
 }
+
+int64_t meminfo_kib(const char *field)
+{
+	return ksm_file_field("/proc/meminfo", field);
+}
+
+/*
+ * A field of /proc/meminfo once it has the value @want, or after a while what
+ * it has. Accounts are kept in batches per processor, which this drains.
+ */
+int64_t settled(const char *field, int64_t want)
+{
+	double end = ksm_now() + 10;
+
+	while (meminfo_kib(field) != want && ksm_now() < end) {
+		ksm_file_write("/proc/sys/vm/compact_memory", "1");
+		usleep(50000);
+	}
+	return meminfo_kib(field);
+}

@@ -53,6 +53,8 @@ bool area_vmflag(const void *addr, const char *flag);
 int64_t own_stat(const char *field);
 int64_t own_merging_pages(void);
 int64_t vmstat_field(const char *field);
+int64_t meminfo_kib(const char *field);
+int64_t settled(const char *field, int64_t want);
 
 size_t thp_bytes(void);
 void *thp_map(size_t huge_pages);
