@@ -16,6 +16,7 @@
 #include <linux/mmu_context.h>
 #include <linux/oom.h>
 #include <linux/pagewalk.h>
+#include <linux/prefetch.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -39,27 +40,30 @@ struct ksm_break {
 	unsigned long address[KSM_BREAK_BATCH];
 };
 
-static bool ksm_pte_is_merged(struct vm_area_struct *vma, unsigned long address, pte_t pte)
+/* The KSM page, or zero page that KSM placed, behind a PTE. */
+static struct page *ksm_pte_merged_page(struct vm_area_struct *vma, unsigned long address,
+					pte_t pte)
 {
 	struct page *page = NULL;
 	swp_entry_t entry;
 
 	if (pte_present(pte)) {
 		if (is_ksm_zero_pte(pte))
-			return true;
+			return pte_page(pte);
 		page = vm_normal_page(vma, address, pte);
 	} else if (is_swap_pte(pte)) {
 		entry = pte_to_swp_entry(pte);
 		if (is_migration_entry(entry) || is_device_private_entry(entry))
 			page = pfn_swap_entry_to_page(entry);
 	}
-	return page && folio_test_ksm(page_folio(page));
+	return page && folio_test_ksm(page_folio(page)) ? page : NULL;
 }
 
 static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 				struct mm_walk *walk)
 {
 	struct ksm_break *found = walk->private;
+	struct page *page;
 	pte_t *first, *ptep;
 	spinlock_t *ptl;	/* of the page table */
 
@@ -68,8 +72,11 @@ static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long en
 	if (!first)	/* no table, or a huge page, which is never merged */
 		return 0;
 	for (ptep = first; addr < end && found->nr < KSM_BREAK_BATCH; ptep++, addr += PAGE_SIZE) {
-		if (ksm_pte_is_merged(walk->vma, addr, ptep_get(ptep)))
-			found->address[found->nr++] = addr;
+		page = ksm_pte_merged_page(walk->vma, addr, ptep_get(ptep));
+		if (!page)
+			continue;
+		found->address[found->nr++] = addr;
+		prefetch(page_address(page));	/* the fault will copy it */
 	}
 	pte_unmap_unlock(first, ptl);
 	return found->nr == KSM_BREAK_BATCH;

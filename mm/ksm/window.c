@@ -23,8 +23,8 @@
 #include "scan.h"
 #include "smart_scan.h"
 
-#define KSM_COST_LIMIT		40	/* of visits under one PTE lock, see ksm_visit() */
-#define KSM_AHEAD_PAGE		8	/* how early a struct page is looked at before the visit */
+#define KSM_COST_LIMIT		128	/* of visits under one PTE lock, see ksm_visit() */
+#define KSM_AHEAD_PAGES		8U	/* looked at before as many others are visited */
 #define KSM_OWNER_CHECKED	8	/* passes between two looks at a merged folio */
 
 static unsigned long ksm_window_address(const struct ksm_window *w, unsigned int i)
@@ -250,13 +250,17 @@ static void ksm_window_adopt(struct ksm_window *w, unsigned int i, struct folio 
 	folio_unlock(folio);
 }
 
-/* Second look, at the struct page: have the sampled lines fetched. */
+/*
+ * Second look, at the struct page: have the sampled lines fetched, and the trees that a page goes
+ * to if it is the same again.
+ */
 static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, unsigned int i)
 {
 	struct page *page = w->page[i];
+	const struct ksm_domain *domain = scan->domain;
 	struct folio *folio;
 	const void *kaddr;
-	unsigned int line;
+	unsigned int line, pos;
 
 	if (!page)
 		return;
@@ -270,7 +274,11 @@ static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, uns
 	} else if (!PageHighMem(page)) {
 		kaddr = page_address(page);
 		for (line = 0; line < KSM_SAMPLE_LINES; line++)
-			prefetch(kaddr + scan->domain->digest.line[line]);
+			prefetch(kaddr + domain->digest.line[line]);
+		pos = ksm_window_pos(w, i);
+		if (ksm_item_state(w->span[i], pos) == KSM_ITEM_SEEN)
+			prefetch(ksm_forest_bucket(&domain->forest,
+						   ksm_item_key(w->span[i], pos)));
 	}
 }
 
@@ -283,6 +291,16 @@ static void ksm_window_visit(struct ksm_scan *scan, struct ksm_window *w, unsign
 		w->restless |= BIT_ULL(i);
 }
 
+/* Several in a row, so that the CPU can walk the page tables for all of them at a time. */
+static void ksm_window_classify_some(struct ksm_scan *scan, struct ksm_window *w,
+				     unsigned int first)
+{
+	unsigned int i;
+
+	for (i = first; i < min(first + KSM_AHEAD_PAGES, w->nr); i++)
+		ksm_window_classify(scan, w, i);
+}
+
 /* Visit pages from @first on, until the cost is high; returns where to go on. PTE lock held. */
 static unsigned int ksm_window_run(struct ksm_scan *scan, struct ksm_window *w, unsigned int first)
 {
@@ -291,14 +309,13 @@ static unsigned int ksm_window_run(struct ksm_scan *scan, struct ksm_window *w, 
 	scan->cost = 0;
 	for (i = first; i < w->nr; i++)
 		ksm_window_fetch(scan, w, i);
-	for (i = first; i < w->nr + KSM_AHEAD_PAGE; i++) {
-		if (i < w->nr)
-			ksm_window_classify(scan, w, i);
-		if (i < first + KSM_AHEAD_PAGE)
-			continue;
-		ksm_window_visit(scan, w, i - KSM_AHEAD_PAGE);
+	ksm_window_classify_some(scan, w, first);
+	for (i = first; i < w->nr; i++) {
+		if ((i - first) % KSM_AHEAD_PAGES == 0)
+			ksm_window_classify_some(scan, w, i + KSM_AHEAD_PAGES);
+		ksm_window_visit(scan, w, i);
 		if (scan->cost >= KSM_COST_LIMIT)
-			return i - KSM_AHEAD_PAGE + 1;
+			return i + 1;
 	}
 	return w->nr;
 }
