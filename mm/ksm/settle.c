@@ -38,7 +38,10 @@ static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit
 			      struct ksm_span *span, unsigned int pos, struct page *page)
 {
 	if (page == revisit->peer || ksm_page_pinned(revisit->peer) ||
-	    PageHWPoison(revisit->peer) || !pages_identical(page, revisit->peer)) {
+	    PageHWPoison(revisit->peer))
+		return;	/* nothing is wrong with this one; the other tries again */
+	if (!pages_identical(page, revisit->peer)) {
+		ksm_unstable_requeue(span, pos);
 		ksm_age(span, pos);
 		return;
 	}
@@ -109,7 +112,9 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 		}
 		ksm_age(span, pos);
 	} else if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE) {
-		ksm_unstable_requeue(span, pos);
+		/* Whose fault it was goes behind. If all did, the order would be as before. */
+		if (work->kind == KSM_WORK_PROMOTE || work->outcome == KSM_OUTCOME_PINNED)
+			ksm_unstable_requeue(span, pos);
 		ksm_age(span, pos);
 	}
 }
