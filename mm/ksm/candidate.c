@@ -85,7 +85,8 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
 
 /*
  * Look for a partner, and put the item in the tree if it is not there and has none. An item with an
- * unresolved match stays in the tree while it is tried again, so that others find it.
+ * unresolved match stays in the tree while it is tried again, so that others find it. Each time it
+ * takes another one: an mm whose lock can't be had keeps its page unmerged, but not others.
  */
 static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
 					 struct ksm_span *span, unsigned int pos,
@@ -95,6 +96,7 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	struct ksm_item *lone, *peer;
 	struct ksm_stable *stable;
 	enum ksm_match match;
+	unsigned int turn;
 
 	match = __ksm_stable_lookup(bucket, content, &stable, folio);
 	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_BUSY)
@@ -102,7 +104,8 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	lone = __ksm_unstable_lone(bucket, ksm_key_sample(content.key));
 	if (lone)
 		ksm_want_lone_revisit(scan, ksm_item_span(lone), ksm_item_pos(lone));
-	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos]);
+	turn = ksm_item_age(span, pos) ? scan->pass >> KSM_AGE_MAX : 0;
+	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos], turn);
 	if (peer) {
 		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
 		return KSM_MATCH_PEER;

@@ -119,14 +119,20 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 	}
 }
 
-static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
-			       unsigned int nr)
+static void ksm_note_outcomes(struct ksm_scan *scan, struct ksm_slot *slot,
+			      const struct ksm_work *work, unsigned int nr)
 {
 	unsigned int i;
 
-	ksm_merge(scan, slot, work, nr);
 	for (i = 0; i < nr; i++)
 		ksm_note_outcome(scan, slot, &work[i]);
+}
+
+static void ksm_merge_and_note(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
+			       unsigned int nr)
+{
+	ksm_merge(scan, slot, work, nr);
+	ksm_note_outcomes(scan, slot, work, nr);
 }
 
 /* A process that maps and unmaps all the time leaves gaps: don't miss them all. */
@@ -230,6 +236,8 @@ static unsigned int ksm_settle_work(struct ksm_scan *scan, unsigned int first)
 	if (ksm_settle_begin(scan, slot)) {
 		ksm_merge_and_note(scan, slot, &scan->work[first], i - first);
 		ksm_settle_end(scan, slot);
+	} else if (slot == scan->slot) {
+		ksm_note_outcomes(scan, slot, &scan->work[first], i - first);
 	}
 	while (first < i)
 		ksm_slot_put(scan->work[first++].slot);

@@ -15,6 +15,8 @@
 #include "unstable.h"
 #include "slot.h"
 
+#define KSM_PEERS	4
+
 static struct ksm_item *ksm_leaf_item(struct ksm_leaf *leaf)
 {
 	return container_of(leaf, struct ksm_item, leaf);
@@ -79,7 +81,7 @@ void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_s
  * @span: its span
  * @pos: its position; UNSTABLE
  *
- * Only the first with a key is ever tried, so it must not stand before others for ever.
+ * Only the first few with a key are ever tried, so it must not stand before others for ever.
  *
  * Context: owner of the slot; takes the bucket lock.
  */
@@ -141,21 +143,25 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
 }
 
 /**
- * __ksm_unstable_peer - find another item with the same key, the one that waits for longest
+ * __ksm_unstable_peer - find another item with the same key
  * @bucket: of @key
  * @key: position bits 0
  * @self: the item that asks
+ * @turn: which one of the first KSM_PEERS, counted round
  *
  * Context: bucket lock held.
  * Return: the item, or NULL.
  */
 struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
-				     const struct ksm_item *self)
+				     const struct ksm_item *self, unsigned int turn)
 {
-	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key);
+	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key), *peer[KSM_PEERS];
+	unsigned int nr = 0;
 
 	lockdep_assert_held(&bucket->lock);
-	if (leaf == &self->leaf)
-		leaf = ksm_leaf_next(leaf);
-	return leaf && ksm_leaf_key(leaf) == key ? ksm_leaf_item(leaf) : NULL;
+	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS; leaf = ksm_leaf_next(leaf)) {
+		if (leaf != &self->leaf)
+			peer[nr++] = leaf;
+	}
+	return nr ? ksm_leaf_item(peer[turn % nr]) : NULL;
 }

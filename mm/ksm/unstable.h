@@ -13,6 +13,6 @@ void ksm_unstable_requeue(struct ksm_span *span, unsigned int pos);
 bool __ksm_sample_known(struct ksm_bucket *bucket, u32 sample);
 struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample);
 struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
-				     const struct ksm_item *self);
+				     const struct ksm_item *self, unsigned int turn);
 
 #endif /* _MM_KSM_UNSTABLE_H */

@@ -131,6 +131,39 @@ KSM_TEST(busy, run_2_while_ksmd_waits_for_an_address_space)
 	EXPECT_EQ(0, ksm_child_end(&child));
 }
 
+static long child_fill_some(long pages)
+{
+	area = area_new(pages, 1, content_seed());
+	return area ? 0 : -ENOMEM;
+}
+
+static long child_frames(long pages)
+{
+	return area_frames(area, pages);
+}
+
+/* Its page is the first of equals, and nobody can have it. */
+KSM_TEST(busy, equals_of_a_page_in_a_busy_address_space)
+{
+	struct ksm_child busy, other;
+
+	ASSERT_NE(NULL, area_lookalikes(self->seed));
+	ASSERT_EQ(0, ksm_child_start(&busy));
+	ASSERT_EQ(0, ksm_child_call(&busy, child_fill_some, 1));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(0, ksm_child_call(&busy, child_hammer, 1));
+	ASSERT_EQ(0, ksm_child_start(&other));
+	ASSERT_EQ(0, ksm_child_call(&other, child_fill_some, 3));
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_start());
+	EXPECT_EQ(0, ksm_wait_passes(40));
+	EXPECT_EQ(1, ksm_child_call(&other, child_frames, 3));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(0, ksm_child_call(&busy, child_hammer, 0));
+	EXPECT_EQ(0, ksm_child_end(&other));
+	EXPECT_EQ(0, ksm_child_end(&busy));
+}
+
 /* The busy one was registered first, and has nothing to merge. */
 KSM_TEST(busy, passes_end_and_others_are_merged)
 {

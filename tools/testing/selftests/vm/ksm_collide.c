@@ -5,6 +5,8 @@
  * that have a sample and nothing else (debugfs ksm/key_bits).
  */
 #define _GNU_SOURCE
+#include <sys/mman.h>
+
 #include "ksm_test.h"
 
 #define KEY_BITS	"/sys/kernel/debug/ksm/key_bits"
@@ -114,6 +116,27 @@ KSM_TEST(collide, pages_without_an_equal_hide_nobody)
 	EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
 	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
 	EXPECT_EQ(0, collide_wrong(area, self->seed, 0));
+}
+
+/* Two that are equal, each behind one that has no equal, come at once, in any pass. */
+KSM_TEST(collide, equals_among_others_meet_in_every_phase)
+{
+	char *area = area_map(4);
+
+	if (!usual_bits[0])
+		SKIP(return, "needs CONFIG_KSM_DEBUG");
+	ASSERT_EQ(0, weaken_keys());
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, area_mergeable(area, 4));
+	for (int phase = 0; phase < 8; phase++) {
+		for (size_t i = 0; i < 4; i++)
+			collide_page(area_page(area, i), self->seed, 0, i == 3 ? 1 : i);
+		ASSERT_EQ(0, ksm_passes(60));
+		EXPECT_EQ(1, ksm_get("pages_sharing"));
+		EXPECT_TRUE(pages_shared(area_page(area, 1), area_page(area, 3)));
+		ASSERT_EQ(0, madvise(area, 4 * page_bytes(), MADV_DONTNEED));
+		ASSERT_EQ(0, ksm_passes(5));
+	}
 }
 
 /* Each chain of KSM pages has one content. */

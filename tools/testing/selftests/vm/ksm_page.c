@@ -131,6 +131,26 @@ static uint64_t read_word(const char *path, off_t index)
 	return word;
 }
 
+#define LOOKALIKES 32
+
+/*
+ * Registered pages that differ from the content (@seed, 0) in one of as many
+ * cache lines, most of which no sample reads: so pages of that content are told
+ * apart by full digests, and all who are equal are found as equals.
+ */
+void *area_lookalikes(uint64_t seed)
+{
+	char *area = area_map(LOOKALIKES);
+
+	if (!area)
+		return NULL;
+	for (size_t i = 0; i < LOOKALIKES; i++) {
+		content_fill(area_page(area, i), seed, 0);
+		area[i * page_bytes() + i * 64] ^= 0x11;
+	}
+	return area_mergeable(area, LOOKALIKES) ? NULL : area;
+}
+
 uint64_t page_pagemap(const void *addr)
 {
 	return read_word("/proc/self/pagemap", (uintptr_t)addr / page_bytes());

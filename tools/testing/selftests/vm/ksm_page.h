@@ -37,6 +37,7 @@ void area_fill(void *area, size_t pages, size_t distinct, uint64_t seed);
 size_t area_wrong(const void *area, size_t pages, size_t distinct, uint64_t seed);
 void *area_page(void *area, size_t index);
 int area_mergeable(void *area, size_t pages);
+void *area_lookalikes(uint64_t seed);
 
 uint64_t page_pagemap(const void *addr);
 uint64_t page_pfn(const void *addr);

@@ -11,7 +11,6 @@
 #include "ksm_test.h"
 
 #define PAGES 5
-#define LOOKALIKES 32
 
 /* Who met the held page first tries again 2, 4 and 8 passes later. */
 #define PASSES 16
@@ -32,24 +31,6 @@ static void let_go(int fds[2])
 {
 	close(fds[0]);
 	close(fds[1]);
-}
-
-/*
- * Pages that differ from the others in one of as many cache lines, most of
- * which no sample reads: so the others are told apart by full digests, and
- * all who are equal are found as equals, the held one among them.
- */
-static int lookalikes(uint64_t seed)
-{
-	char *area = area_map(LOOKALIKES);
-
-	if (!area)
-		return -ENOMEM;
-	for (size_t i = 0; i < LOOKALIKES; i++) {
-		content_fill(area_page(area, i), seed, 0);
-		area[i * page_bytes() + i * 64] ^= 0x11;
-	}
-	return area_mergeable(area, LOOKALIKES);
 }
 
 static void one_is_held(struct __test_metadata *_metadata, uint64_t seed, size_t which)
@@ -75,7 +56,7 @@ static void one_is_held(struct __test_metadata *_metadata, uint64_t seed, size_t
 static void one_is_held_in_every_phase(struct __test_metadata *_metadata, uint64_t seed,
 				       size_t which)
 {
-	ASSERT_EQ(0, lookalikes(seed));
+	ASSERT_NE(NULL, area_lookalikes(seed));
 	ASSERT_EQ(0, ksm_passes(4));
 	for (int phase = 0; phase < 8; phase++) {
 		one_is_held(_metadata, seed, which);
@@ -100,7 +81,7 @@ KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 	int fds[2];
 
 	ASSERT_NE(NULL, known);
-	ASSERT_EQ(0, lookalikes(self->seed));
+	ASSERT_NE(NULL, area_lookalikes(self->seed));
 	ASSERT_EQ(0, hold(known, 1, fds));
 	ASSERT_EQ(0, ksm_passes(4));
 	area = area_new(PAGES, 1, self->seed);
@@ -119,7 +100,7 @@ KSM_TEST(peers, newcomers_behind_many_that_are_held)
 	int fds[2];
 
 	ASSERT_NE(NULL, known);
-	ASSERT_EQ(0, lookalikes(self->seed));
+	ASSERT_NE(NULL, area_lookalikes(self->seed));
 	ASSERT_EQ(0, hold(known, 2 * PAGES, fds));
 	ASSERT_EQ(0, ksm_passes(PASSES));
 	ASSERT_EQ(2 * PAGES, area_frames(known, 2 * PAGES));
