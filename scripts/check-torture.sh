@@ -12,8 +12,8 @@ seconds=${SECONDS_TO_RUN:-60}
 tree && guest_programs && kernel "$TREE" debug || exit 1
 faults=
 [ -z "${FAULTS:-}" ] || faults="--faults"
-"$top/scripts/vm.sh" -l "torture" -m 2048 -t $((seconds * 3 + 300)) -d 512M -d 512M \
-	-n 2 -a "$(guest_clock)" -f "$tests/vm:/tests" \
+"$top/scripts/vm.sh" -l "torture" -m 3072 -t $((seconds * 3 + 300)) -d 512M -d 512M \
+	-n 2 -a "$(guest_clock) mem=2816M movablecore=1G" -f "$tests/vm:/tests" \
 	"$TREE-debug" "/tests/ksm_torture --seconds $seconds $faults ${SEED:+--seed $SEED}"
 status=$?
 result $((status == 125)) "torture: no complaint on the console"

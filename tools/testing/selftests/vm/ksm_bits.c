@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Same-page merging selftests: what others keep in the page tables and in the
- * accounts survives merging and unmerging: soft-dirty, uffd-wp, mlock, MADV_FREE.
+ * accounts survives merging and unmerging: soft-dirty, uffd-wp, protection keys,
+ * mlock, MADV_FREE.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -9,10 +10,43 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "ksm_test.h"
 
 #define PAGES 32
+
+/* Since Linux 6.7, which may be newer than the headers. */
+#ifndef PAGEMAP_SCAN
+struct page_region {
+	uint64_t start;
+	uint64_t end;
+	uint64_t categories;
+};
+
+struct pm_scan_arg {
+	uint64_t size;
+	uint64_t flags;
+	uint64_t start;
+	uint64_t end;
+	uint64_t walk_end;
+	uint64_t vec;
+	uint64_t vec_len;
+	uint64_t max_pages;
+	uint64_t category_inverted;
+	uint64_t category_mask;
+	uint64_t category_anyof_mask;
+	uint64_t return_mask;
+};
+
+#define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WRITTEN		(1 << 1)
+#define PM_SCAN_WP_MATCHING	(1 << 0)
+#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
+#endif
 
 KSM_FIXTURE(bits)
 
@@ -230,6 +264,127 @@ KSM_TEST(bits, madv_free_of_merged_pages)
 	ASSERT_EQ(0, madvise(area, PAGES * page_bytes(), MADV_FREE));
 	ASSERT_EQ(0, ksm_passes(4));
 	EXPECT_EQ(0, area_wrong(peer, PAGES, 1, self->seed));
+}
+
+/* Have writes to the area noted without a fault handler. */
+static int note_writes(void *area)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)area, PAGES * page_bytes() },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* One bit for each page written since the last call; -1 if that can't be told. */
+static int64_t written_pages(char *area)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	struct page_region region[PAGES];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)area,
+		.end = (uintptr_t)area + PAGES * page_bytes(),
+		.vec = (uintptr_t)region,
+		.vec_len = PAGES,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	int64_t pages = 0;
+	int nr = ioctl(fd, PAGEMAP_SCAN, &arg);
+
+	close(fd);
+	if (nr < 0)
+		return -1;
+	while (nr--)
+		for (uint64_t at = region[nr].start; at < region[nr].end; at += page_bytes())
+			pages |= 1LL << (at - (uintptr_t)area) / page_bytes();
+	return pages;
+}
+
+KSM_TEST(bits, a_scan_for_written_pages_sees_writes_only)
+{
+	char *area = area_new(PAGES, 4, self->seed);
+	int fd;
+
+	ASSERT_NE(NULL, area);
+	fd = note_writes(area);
+	if (fd < 0)
+		SKIP(return, "no asynchronous userfaultfd-wp");
+	ASSERT_EQ(0xffffffff, written_pages(area));
+	ASSERT_EQ(0, written_pages(area));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(4, area_frames(area, PAGES));
+	EXPECT_EQ(0, written_pages(area));
+	rewrite(area, 0x80000101);
+	EXPECT_EQ(0x80000101, written_pages(area));
+	EXPECT_EQ(0, written_pages(area));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(4, area_frames(area, PAGES));
+	rewrite(area, 0x00000006);
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(4, area_frames(area, PAGES));
+	EXPECT_EQ(0x00000006, written_pages(area));
+	ASSERT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(PAGES, area_frames(area, PAGES));
+	EXPECT_EQ(0, written_pages(area));
+	rewrite(area, 0x10000000);
+	EXPECT_EQ(0x10000000, written_pages(area));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 4, self->seed));
+	close(fd);
+}
+
+static void exit_with_code(int signal, siginfo_t *info, void *context)
+{
+	_exit(info->si_code);
+}
+
+/* What reading a page gives whose key has all rights withdrawn: an si_code, or 0. */
+static int code_of_reading(const char *page, int key)
+{
+	struct sigaction action = { .sa_sigaction = exit_with_code, .sa_flags = SA_SIGINFO };
+	pid_t pid = fork();
+	int status = 0;
+
+	if (!pid) {
+		sigaction(SIGSEGV, &action, NULL);
+		pkey_set(key, PKEY_DISABLE_ACCESS);
+		(void)*(volatile const char *)page;
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+KSM_TEST(bits, protection_keys_survive_merging_and_unmerging)
+{
+	char *area = area_new(PAGES, 4, self->seed);
+	int key = pkey_alloc(0, 0);
+
+	ASSERT_NE(NULL, area);
+	if (key < 0)
+		SKIP(return, "no protection keys");
+	ASSERT_EQ(0, pkey_mprotect(area, PAGES / 2 * page_bytes(), PROT_READ | PROT_WRITE,
+				   key));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(4, area_frames(area, PAGES));
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_EQ(i < PAGES / 2 ? SEGV_PKUERR : 0,
+			  code_of_reading(area_page(area, i), key));
+	ASSERT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(PAGES, area_frames(area, PAGES));
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_EQ(i < PAGES / 2 ? SEGV_PKUERR : 0,
+			  code_of_reading(area_page(area, i), key));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 4, self->seed));
 }
 
 KSM_TEST_MAIN

@@ -15,6 +15,7 @@
 #include "ksm_test.h"
 
 #define PAGES 12
+#define TRACING "/sys/kernel/tracing/"
 
 KSM_FIXTURE(cow)
 
@@ -278,6 +279,70 @@ KSM_TEST(cow, stores_into_pages_that_are_being_merged)
 	ksft_print_msg("%zu rounds\n", rounds);
 	EXPECT_EQ(0, lost);
 	EXPECT_EQ(0, area_wrong(area, pages, 1, self->seed));
+}
+
+static void *private_text(int fd, size_t pages)
+{
+	void *text = mmap(NULL, pages * page_bytes(), PROT_READ | PROT_WRITE | PROT_EXEC,
+			  MAP_PRIVATE, fd, 0);
+
+	return text == MAP_FAILED ? NULL : text;
+}
+
+/* A breakpoint goes to the mappings of its file, and nowhere else. */
+KSM_TEST(cow, by_a_probe)
+{
+	static const char file[] = "/tmp/ksm_probed";
+	const size_t bytes = PAGES * page_bytes(), at = 3 * page_bytes() + 64;
+	int fd = open(file, O_RDWR | O_CREAT | O_TRUNC, 0755);
+	char *text[2], *bystander, *code = malloc(bytes), probe[128];
+
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, code);
+	memset(code, 0x90, bytes);
+	ASSERT_EQ((ssize_t)bytes, write(fd, code, bytes));
+	bystander = area_map(PAGES);
+	ASSERT_NE(NULL, bystander);
+	memcpy(bystander, code, bytes);
+	ASSERT_EQ(0, area_mergeable(bystander, PAGES));
+	for (int i = 0; i < 2; i++) {
+		text[i] = private_text(fd, PAGES);
+		ASSERT_NE(NULL, text[i]);
+		memcpy(text[i], code, bytes);
+		ASSERT_EQ(0, mprotect(text[i], bytes, PROT_READ | PROT_EXEC));
+		ASSERT_EQ(0, area_mergeable(text[i], PAGES));
+	}
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_TRUE(pages_shared(text[0], bystander));
+	ASSERT_TRUE(pages_shared(text[1], bystander));
+
+	snprintf(probe, sizeof(probe), "p:ksm/probe %s:0x%zx", file, at);
+	if (access(TRACING "uprobe_events", F_OK))
+		SKIP(return, "no probes of user memory");
+	/* That of an earlier run that failed. */
+	ksm_file_write(TRACING "events/ksm/probe/enable", "0");
+	ksm_file_write(TRACING "uprobe_events", "-:ksm/probe");
+	ASSERT_EQ(0, ksm_file_write(TRACING "uprobe_events", probe));
+	ASSERT_EQ(0, ksm_file_write(TRACING "events/ksm/probe/enable", "1"));
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ((char)0xcc, text[i][at]);
+		EXPECT_FALSE(pages_shared(text[i] + at, bystander + at));
+		code[at] = 0xcc;
+		EXPECT_EQ(0, memcmp(text[i], code, bytes));
+		code[at] = 0x90;
+	}
+	EXPECT_EQ(0, memcmp(bystander, code, bytes));
+	EXPECT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(0, memcmp(bystander, code, bytes));
+	EXPECT_EQ(0, ksm_file_write(TRACING "events/ksm/probe/enable", "0"));
+	EXPECT_EQ(0, ksm_file_write(TRACING "uprobe_events", "-:ksm/probe"));
+	EXPECT_EQ(0, memcmp(text[0], code, bytes));
+	EXPECT_EQ(0, memcmp(text[1], code, bytes));
+	EXPECT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(0, memcmp(bystander, code, bytes));
+	EXPECT_EQ(0, memcmp(text[0], code, bytes));
+	unlink(file);
+	close(fd);
 }
 
 KSM_TEST_MAIN

@@ -150,7 +150,8 @@ const char *ksm_swap_on(enum ksm_swap_kind kind)
 
 int ksm_swap_off(const char *device)
 {
-	int ret = swapoff(device) ? -errno : 0;
+	/* EINVAL: it is off already. */
+	int ret = swapoff(device) && errno != EINVAL ? -errno : 0;
 
 	if (!ret)
 		ret = swap_wipe(device);

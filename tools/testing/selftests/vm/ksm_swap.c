@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
+#include <sys/swap.h>
 
 #include "ksm_disk.h"
 #include "ksm_test.h"
@@ -143,6 +144,34 @@ KSM_TEST(swap, swapoff_brings_them_back)
 	/* The teardown switches it off again. */
 	device = ksm_swap_on(variant->kind);
 	ASSERT_NE(NULL, device);
+}
+
+static long switch_off(long device)
+{
+	return swapoff((const char *)device) ? -errno : 0;
+}
+
+/* Both bring the pages in, each in its own way. */
+KSM_TEST(swap, swapoff_while_unmerging)
+{
+	void *area = merged(_metadata, self->seed);
+	struct ksm_child child;
+
+	ASSERT_EQ(0, ksm_child_start(&child));
+	for (int round = 0; round < 3; round++) {
+		ASSERT_LE(PAGES / 2, swap_out(area));
+		ASSERT_EQ(0, ksm_child_post(&child, switch_off, (long)self->device));
+		EXPECT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, ksm_child_result(&child));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		EXPECT_EQ(0, area_ksm_pages(area, PAGES));
+		EXPECT_EQ(0, swapped(area));
+		EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
+		ASSERT_EQ(0, swapon(self->device, 0));
+		ASSERT_EQ(0, ksm_passes(4));
+		ASSERT_EQ(DISTINCT, area_frames(area, PAGES));
+	}
+	EXPECT_EQ(0, ksm_child_end(&child));
 }
 
 static void *forked_area;

@@ -8,6 +8,7 @@
 
 #include "ksm_test.h"
 
+#define PM_TEST_DELAY	"/sys/module/suspend/parameters/pm_test_delay"
 #define CONTENTS	64
 #define PAGES		(16 * CONTENTS)
 
@@ -47,4 +48,49 @@ KSM_TEST(system, processors_come_and_go)
 	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
 }
 
-KSM_TEST_MAIN
+/* Suspend as far as pm_test says, wait for a second there, and resume. */
+static int suspend_to(const char *pm_test)
+{
+	int ret = ksm_file_write("/sys/power/pm_test", pm_test);
+
+	if (!ret)
+		ret = ksm_file_write(PM_TEST_DELAY, "1");
+	if (!ret)
+		ret = ksm_file_write("/sys/power/state", "freeze");
+	ksm_file_write("/sys/power/pm_test", "none");
+	return ret;
+}
+
+/* Freezing fails if anything doesn't go to sleep: ksmd in the middle of a pass, for one. */
+KSM_TEST(system, suspended_in_the_middle_of_a_pass)
+{
+	static const char *const how_far[] = { "freezer", "freezer", "devices", "platform" };
+	char *area = busy_scanner(_metadata, self->seed);
+	size_t i;
+
+	if (access("/sys/power/pm_test", W_OK))
+		SKIP(return, "needs a kernel that can test suspending");
+	for (i = 0; i < ARRAY_SIZE(how_far); i++) {
+		EXPECT_EQ(0, suspend_to(how_far[i])) TH_LOG("%s", how_far[i]);
+		*(volatile char *)&area[i * page_bytes()] ^= 1;
+		EXPECT_EQ(0, ksm_wait_passes(1));
+		*(volatile char *)&area[i * page_bytes()] ^= 1;
+	}
+	EXPECT_EQ(0, ksm_wait_passes(4));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+}
+
+/* One that is stopped, or has no memory to look at, freezes too. */
+KSM_TEST(system, suspended_while_ksmd_has_nothing_to_do)
+{
+	if (access("/sys/power/pm_test", W_OK))
+		SKIP(return, "needs a kernel that can test suspending");
+	EXPECT_EQ(0, suspend_to("freezer"));
+	ASSERT_EQ(0, ksm_start());
+	EXPECT_EQ(0, suspend_to("freezer"));
+	ASSERT_EQ(0, ksm_stop());
+}
+
+KSM_TEST_MAIN_KEEPING(PM_TEST_DELAY)

@@ -57,10 +57,37 @@
 
 static pid_t ksm_test_main_pid;
 
+#define KSM_SETTINGS_MAX 8
+
+static struct ksm_setting {
+	const char *file;
+	char text[KSM_TEXT_MAX];
+} ksm_test_settings[KSM_SETTINGS_MAX];
+
 static inline void ksm_test_restore(void)
 {
-	if (getpid() == ksm_test_main_pid && ksm_restore_knobs())
+	struct ksm_setting *setting = ksm_test_settings;
+
+	if (getpid() != ksm_test_main_pid)
+		return;
+	if (ksm_restore_knobs())
 		ksft_print_msg("a knob could not be restored\n");
+	for (; setting < ksm_test_settings + KSM_SETTINGS_MAX; setting++) {
+		if (setting->text[0] && ksm_file_write(setting->file, setting->text))
+			ksft_print_msg("%s could not be restored\n", setting->file);
+	}
+}
+
+/* Settings of the machine that the tests change. */
+static inline void ksm_test_keep(const char *const *files, size_t nr)
+{
+	while (nr-- > 0) {
+		struct ksm_setting *setting = &ksm_test_settings[nr];
+
+		setting->file = files[nr];
+		if (ksm_file_read(setting->file, setting->text, sizeof(setting->text)))
+			setting->text[0] = '\0';
+	}
 }
 
 static inline int ksm_test_main(int argc, char **argv)
@@ -77,6 +104,16 @@ static inline int ksm_test_main(int argc, char **argv)
 #define KSM_TEST_MAIN							\
 	int main(int argc, char **argv)					\
 	{								\
+		return ksm_test_main(argc, argv);			\
+	}
+
+/* For tests that change settings beside KSM's own: these files come back, too. */
+#define KSM_TEST_MAIN_KEEPING(...)					\
+	int main(int argc, char **argv)					\
+	{								\
+		static const char *const files[] = { __VA_ARGS__ };	\
+									\
+		ksm_test_keep(files, ARRAY_SIZE(files));		\
 		return ksm_test_main(argc, argv);			\
 	}
 

@@ -12,6 +12,7 @@
 #include "ksm_test.h"
 
 #define THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
+#define KHUGEPAGED	THP_SYSFS "khugepaged/"
 
 KSM_FIXTURE(thp)
 
@@ -267,4 +268,49 @@ KSM_TEST(thp, the_huge_zero_page_where_merged_pages_were)
 		ASSERT_EQ(0, area[i]);
 }
 
-KSM_TEST_MAIN
+/* khugepaged has its own idea of these pages, and gets them now and then. */
+KSM_TEST(thp, khugepaged_at_the_same_time)
+{
+	static const char *const setting[][2] = {
+		{ KHUGEPAGED "scan_sleep_millisecs", "10" },
+		{ KHUGEPAGED "alloc_sleep_millisecs", "10" },
+		{ KHUGEPAGED "pages_to_scan", "4096" },
+	};
+	size_t pages = 2 * thp_bytes() / page_bytes(), i;
+	int64_t collapsed;
+	size_t wrong = 0;
+	double end;
+	void *area;
+
+	area = huge_area(_metadata, 2, pages / 4, self->seed);
+	if (!area)
+		SKIP(return, "no huge pages");
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, ksm_file_write(setting[i][0], setting[i][1]));
+	collapsed = vmstat_field("thp_collapse_alloc");
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_start());
+	end = ksm_now() + 15;
+	for (i = 0; ksm_now() < end; i = (i + 1) % pages) {
+		/* Now and then all of it is written, and may become huge again. */
+		if (i % 64 == 0)
+			area_fill(area, pages, pages / 4, self->seed);
+		content_fill(area_page(area, i), self->seed + 1, i);
+		wrong += content_wrong(area_page(area, i), self->seed + 1, i);
+		content_fill(area_page(area, i), self->seed, i % (pages / 4));
+		if (i % 64 == 63)
+			wrong += area_wrong(area, pages, pages / 4, self->seed);
+	}
+	collapsed = vmstat_field("thp_collapse_alloc") - collapsed;
+	ksft_print_msg("collapsed %ld times\n", (long)collapsed);
+	EXPECT_LT(0, collapsed);
+	EXPECT_EQ(0, wrong);
+	ASSERT_EQ(0, madvise(area, 2 * thp_bytes(), MADV_NOHUGEPAGE));
+	EXPECT_EQ(0, ksm_wait_passes(20));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(pages / 4, area_frames(area, pages));
+	EXPECT_EQ(0, area_wrong(area, pages, pages / 4, self->seed));
+}
+
+KSM_TEST_MAIN_KEEPING(KHUGEPAGED "scan_sleep_millisecs",
+		      KHUGEPAGED "alloc_sleep_millisecs", KHUGEPAGED "pages_to_scan")

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Same-page merging selftests: UFFDIO_MOVE of pages that were merged. A zero
- * page that is moved is not one of KSM's any more; a KSM page stays.
+ * Same-page merging selftests: userfaultfd and pages that were merged. A zero
+ * page that is moved is not one of KSM's any more; a KSM page stays, and is in
+ * the way of what would be put in its place.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -122,6 +123,41 @@ KSM_TEST(uffd, merged_pages_are_not_moved)
 	ASSERT_EQ(0, ksm_unmerge());
 	ASSERT_EQ(0, move(fd, to, from, PAGES));
 	EXPECT_EQ(0, area_wrong(to, PAGES, 4, self->seed));
+	close(fd);
+}
+
+KSM_TEST(uffd, nothing_is_put_where_a_merged_page_is)
+{
+	char *area = area_new(PAGES, 4, self->seed), *other = area_new(1, 1, self->seed + 1);
+	struct uffdio_zeropage zero = { .range.len = page_bytes() };
+	struct uffdio_copy copy = { .src = (uintptr_t)other, .len = page_bytes() };
+	int fd;
+
+	ASSERT_NE(NULL, area);
+	ASSERT_NE(NULL, other);
+	fd = move_target(area);
+	if (fd < 0)
+		SKIP(return, "no UFFDIO_MOVE");
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(4, area_frames(area, PAGES));
+	for (size_t i = 0; i < PAGES; i++) {
+		copy.dst = (uintptr_t)area_page(area, i);
+		zero.range.start = copy.dst;
+		EXPECT_EQ(-1, ioctl(fd, UFFDIO_COPY, &copy));
+		EXPECT_EQ(-EEXIST, copy.copy);
+		EXPECT_EQ(-1, ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+		EXPECT_EQ(-EEXIST, zero.zeropage);
+	}
+	EXPECT_EQ(4, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 4, self->seed));
+	/* Where it has gone, its place is free, and what comes there is known. */
+	ASSERT_EQ(0, madvise(area, page_bytes(), MADV_DONTNEED));
+	copy.dst = (uintptr_t)area;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_COPY, &copy));
+	EXPECT_EQ(0, content_wrong(area, self->seed + 1, 0));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_TRUE(pages_shared(area, other));
+	EXPECT_EQ(0, content_wrong(area, self->seed + 1, 0));
 	close(fd);
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Same-page merging regressions: unmerging without the memory for it.
+ * Same-page merging regressions: unmerging without the memory for it, and
+ * while others take the memory away.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "ksm_disk.h"
@@ -12,6 +15,15 @@
 #define CGROUP "ksm_memory_test"
 #define LIMIT_MIB 8
 #define PAGES 6000
+#define OOM_PAGES 16384
+#define LEFT_KIB 16384
+#define REAPED 4
+#define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
+#define HOG_STEP (1 << 20)
+
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease 448
+#endif
 
 KSM_FIXTURE(memory)
 
@@ -83,4 +95,116 @@ KSM_TEST(memory, run_2_in_a_cgroup_that_is_too_small)
 	ksm_cgroup_leave(CGROUP);
 }
 
-KSM_TEST_MAIN
+static long child_load(long pages)
+{
+	child_area = area_new(pages, 3, child_seed);
+	return !child_area;
+}
+
+static long child_wrong(long pages)
+{
+	return area_wrong(child_area, pages, 3, child_seed);
+}
+
+static long child_is_not_to_be_killed(long unused)
+{
+	return ksm_file_write("/proc/self/oom_score_adj", "-1000");
+}
+
+/* Take memory until so many KiB are left; most of it as huge pages, which takes no time. */
+static long take_memory_but(long kib)
+{
+	char text[32];
+	char *at;
+
+	snprintf(text, sizeof(text), "%ld", (meminfo_kib("MemAvailable") - kib) / 2048);
+	if (ksm_file_write(HUGE_PAGES, text))
+		return -EIO;
+	while (meminfo_kib("MemAvailable") > kib) {
+		at = mmap(NULL, HOG_STEP, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		if (at == MAP_FAILED)
+			return -errno;
+	}
+	return 0;
+}
+
+/*
+ * The machine as a whole runs out. Who wrote the 2 is to be killed for it, and
+ * nobody else: neither those who are unmerged, large as they are, nor the rest.
+ */
+KSM_TEST(memory, run_2_in_a_machine_that_is_too_small)
+{
+	struct ksm_child owner, hog, writer;
+	int64_t killed = vmstat_field("oom_kill");
+	long ret;
+
+	if (meminfo_kib("SwapTotal"))
+		SKIP(return, "there is swap");
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&owner));
+	ASSERT_EQ(0, ksm_child_call(&owner, child_load, OOM_PAGES));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_LT(OOM_PAGES * 9 / 10, ksm_get("pages_sharing"));
+	ASSERT_EQ(0, ksm_child_start(&writer));
+	ASSERT_EQ(0, ksm_child_start(&hog));
+	ASSERT_EQ(0, ksm_child_call(&hog, child_is_not_to_be_killed, 0));
+	ASSERT_EQ(0, ksm_child_call(&hog, take_memory_but, LEFT_KIB));
+
+	ret = ksm_child_call(&writer, run_2, 0);
+	ksm_child_kill(&hog);
+	EXPECT_EQ(0, ksm_file_write(HUGE_PAGES, "0"));
+	EXPECT_TRUE(ret == KSM_CHILD_LOST || ret < 0) TH_LOG("run=2 gave %ld", ret);
+	EXPECT_EQ(killed + 1, vmstat_field("oom_kill"));
+	EXPECT_EQ(0, ksm_get("run"));
+	EXPECT_EQ(0, ksm_child_call(&owner, child_wrong, OOM_PAGES));
+	ksm_child_kill(&writer);
+	/* With memory it goes on from there. */
+	ASSERT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_child_call(&owner, child_wrong, OOM_PAGES));
+	ksm_child_kill(&owner);
+}
+
+/* Killed, reaped by another process and unmerged, all at the same time. */
+KSM_TEST(memory, run_2_while_the_memory_of_the_dead_is_reaped)
+{
+	struct ksm_child owner, writer;
+	void *area = area_new(30, 3, self->seed);
+	int reaped = 0;
+
+	ASSERT_NE(NULL, area);
+	child_seed = self->seed;
+	ASSERT_EQ(0, ksm_child_start(&writer));
+	for (int round = 0; round < REAPED; round++) {
+		int64_t broken;
+		double end;
+		int fd;
+
+		ASSERT_EQ(0, ksm_child_start(&owner));
+		ASSERT_EQ(0, ksm_child_call(&owner, child_load, PAGES));
+		ASSERT_EQ(0, ksm_passes(4));
+		fd = syscall(SYS_pidfd_open, owner.pid, 0);
+		ASSERT_LE(0, fd);
+		broken = vmstat_field("cow_ksm");
+		ASSERT_EQ(0, ksm_child_post(&writer, run_2, 0));
+		/* In another moment of it each time. */
+		end = ksm_now() + ksm_wait_seconds();
+		while (vmstat_field("cow_ksm") < broken + round * PAGES / REAPED &&
+		       ksm_now() < end)
+			;
+		ASSERT_EQ(0, kill(owner.pid, SIGKILL));
+		reaped += !syscall(SYS_process_mrelease, fd, 0);
+		ksm_child_kill(&owner);
+		EXPECT_EQ(0, ksm_child_result(&writer));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		EXPECT_EQ(0, ksm_get("pages_sharing"));
+		EXPECT_EQ(0, area_wrong(area, 30, 3, self->seed));
+		close(fd);
+	}
+	ksft_print_msg("reaped %d times\n", reaped);
+	EXPECT_LT(0, reaped);
+	EXPECT_EQ(0, ksm_child_end(&writer));
+}
+
+KSM_TEST_MAIN_KEEPING(HUGE_PAGES)

@@ -188,33 +188,38 @@ static void turn_knobs(void)
 		turn_key_bits(draw(2) ? ALL_KEY_BITS : "0x1");
 		turn("run", 1);
 		break;
-	case 7:
-		ksm_file_write("/proc/sys/vm/compact_memory", "1");
-		break;
 	default:
 		turn("run", 1);
 	}
 }
 
-static void stop_workers(void)
+static void wait_for_end(pid_t pid, double end)
+{
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (ksm_now() > end) {
+			printf("# process %d does not end\n", pid);
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			atomic_fetch_add(&stats->broken, 1);
+			break;
+		}
+		usleep(2000);
+	}
+}
+
+static void stop_workers(pid_t machine)
 {
 	double end = ksm_now() + ksm_wait_seconds();
-	int status;
 
 	atomic_store(&stats->stop, true);
 	for (unsigned int i = 0; i < options.procs; i++) {
-		while (workers[i] && waitpid(workers[i], &status, WNOHANG) == 0) {
-			if (ksm_now() > end) {
-				printf("# worker %d does not end\n", workers[i]);
-				kill(workers[i], SIGKILL);
-				waitpid(workers[i], &status, 0);
-				atomic_fetch_add(&stats->broken, 1);
-				break;
-			}
-			usleep(2000);
-		}
+		if (workers[i])
+			wait_for_end(workers[i], end);
 		workers[i] = 0;
 	}
+	wait_for_end(machine, end);
 }
 
 /* Switch, kill and restart until the time is over; the most pages ever saved. */
@@ -246,6 +251,7 @@ int main(int argc, char **argv)
 	int64_t most, cow = ksm_file_field("/proc/vmstat", "cow_ksm");
 	const char *swap = NULL, *path = NULL;
 	int valid, nice;
+	pid_t machine;
 	bool ok;
 
 	parse(argc, argv);
@@ -280,11 +286,12 @@ int main(int argc, char **argv)
 	nice = getpriority(PRIO_PROCESS, ksmd_pid());
 	setpriority(PRIO_PROCESS, ksmd_pid(), -10);
 	ksm_start();
+	machine = machine_start(stats, options.seed);
 	most = torture();
 	setpriority(PRIO_PROCESS, ksmd_pid(), nice);
 	if (options.faults)
 		faults_off();
-	stop_workers();
+	stop_workers(machine);
 	ksm_stop();
 	valid = ksm_validate();
 	if (ksm_restore_knobs())
@@ -298,6 +305,9 @@ int main(int argc, char **argv)
 	printf("# %lu rounds, %lu operations, %lu O_DIRECT reads\n",
 	       atomic_load(&stats->rounds), atomic_load(&stats->ops),
 	       atomic_load(&stats->reads));
+	printf("# %lu pages moved, %lu retired, %lu memory blocks taken away\n",
+	       atomic_load(&stats->moved), atomic_load(&stats->retired),
+	       atomic_load(&stats->offlined));
 	printf("# %lu processes started, %lu killed, %lu knobs refused\n",
 	       started, killed, refused);
 	printf("# %lu pages verified, %lu bytes wrong, %lu errors\n",

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,8 @@
 #include "ksm_page.h"
 #include "ksm_util.h"
 #include "torture.h"
+
+#define MPOL_MF_MOVE_ALL	4
 
 static size_t bytes_of(const struct region *r)
 {
@@ -165,6 +168,21 @@ static void op_unmap(struct worker *w, struct region *r)
 	region_free(r);
 }
 
+/* To a random node, with all who share them. */
+static void op_migrate(struct worker *w, struct region *r)
+{
+	size_t n, from = some_pages(w, r, &n);
+	int node = worker_random(w, 2), status;
+
+	for (size_t i = from; i < from + n && i < from + 16; i++) {
+		void *page = r->addr + i * page_bytes();
+
+		if (!syscall(SYS_move_pages, 0, 1UL, &page, &node, &status,
+			     MPOL_MF_MOVE_ALL) && status == node)
+			atomic_fetch_add(&w->stats->moved, 1);
+	}
+}
+
 static void op_lock(struct worker *w, struct region *r)
 {
 	if (worker_random(w, 2))
@@ -268,6 +286,7 @@ static const struct {
 	{ op_write, 12 }, { op_flood, 4 }, { op_advise, 12 }, { op_dontneed, 3 },
 	{ op_protect, 4 }, { op_move, 3 }, { op_shrink, 1 }, { op_unmap, 2 },
 	{ op_lock, 2 }, { op_direct_read, 6 }, { op_pipe, 2 }, { op_fork, 3 }, { op_prctl, 1 },
+	{ op_migrate, 3 },
 };
 
 /* One operation on one region that there is. */

@@ -4,7 +4,8 @@
  *
  * main.c switches knobs and kills and restarts workers; worker.c is one
  * process with regions of memory whose contents it knows; ops.c is what may
- * happen to a region; faults.c makes allocations of ksmd fail.
+ * happen to a region; machine.c takes memory away and brings it back; faults.c
+ * makes allocations of ksmd fail.
  */
 #ifndef TORTURE_H
 #define TORTURE_H
@@ -28,6 +29,9 @@ struct stats {
 	atomic_ulong wrong;		/* bytes */
 	atomic_ulong ops;
 	atomic_ulong reads;		/* with O_DIRECT */
+	atomic_ulong moved;		/* to the other NUMA node, as asked */
+	atomic_ulong retired;		/* pages taken out of use */
+	atomic_ulong offlined;		/* memory blocks */
 	atomic_ulong broken;		/* children that ended otherwise than told */
 	atomic_bool stop;
 };
@@ -65,6 +69,9 @@ int region_new(struct worker *w, struct region *r);
 void region_free(struct region *r);
 void worker_op(struct worker *w);
 int region_writable(struct region *r);
+
+/* machine.c */
+pid_t machine_start(struct stats *stats, uint64_t seed);
 
 /* faults.c */
 pid_t ksmd_pid(void);
