@@ -94,23 +94,41 @@ KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 }
 
 /* Held pages may be many, and have been there for long. */
-KSM_TEST(peers, newcomers_behind_many_that_are_held)
+static void newcomers_behind_many(struct __test_metadata *_metadata, uint64_t seed, void *known,
+				  void *area)
 {
-	void *known = area_new(2 * PAGES, 1, self->seed), *area;
 	int fds[2];
 
 	ASSERT_NE(NULL, known);
-	ASSERT_NE(NULL, area_lookalikes(self->seed));
+	ASSERT_NE(NULL, area);
+	ASSERT_NE(NULL, area_lookalikes(seed));
+	area_fill(known, 2 * PAGES, 1, seed);
+	ASSERT_EQ(0, area_mergeable(known, 2 * PAGES));
 	ASSERT_EQ(0, hold(known, 2 * PAGES, fds));
 	ASSERT_EQ(0, ksm_passes(PASSES));
 	ASSERT_EQ(2 * PAGES, area_frames(known, 2 * PAGES));
-	area = area_new(PAGES, 1, self->seed);
-	ASSERT_NE(NULL, area);
+	area_fill(area, PAGES, 1, seed);
+	ASSERT_EQ(0, area_mergeable(area, PAGES));
 	ASSERT_EQ(0, ksm_passes(3 * PASSES));
 	EXPECT_EQ(1, area_frames(area, PAGES));
-	EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
-	EXPECT_EQ(0, area_wrong(known, 2 * PAGES, 1, self->seed));
+	EXPECT_EQ(0, area_wrong(area, PAGES, 1, seed));
+	EXPECT_EQ(0, area_wrong(known, 2 * PAGES, 1, seed));
 	let_go(fds);
+}
+
+/* Pages are met in the order of addresses, and mmap() goes downwards. */
+KSM_TEST(peers, newcomers_above_many_that_are_held)
+{
+	void *area = area_map(PAGES), *known = area_map(2 * PAGES);
+
+	newcomers_behind_many(_metadata, self->seed, known, area);
+}
+
+KSM_TEST(peers, newcomers_below_many_that_are_held)
+{
+	void *known = area_map(2 * PAGES), *area = area_map(PAGES);
+
+	newcomers_behind_many(_metadata, self->seed, known, area);
 }
 
 KSM_TEST_MAIN
