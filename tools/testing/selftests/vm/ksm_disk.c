@@ -195,3 +195,16 @@ int ksm_cgroup_leave(const char *name)
 	rmdir(path);
 	return ret;
 }
+
+/* Enter a new cgroup with something to swap to; NULL, and neither, if one can't be had. */
+const char *ksm_cgroup_swap_on(const char *name, enum ksm_swap_kind kind)
+{
+	const char *device;
+
+	if (ksm_cgroup_enter(name))
+		return NULL;
+	device = ksm_swap_on(kind);
+	if (!device)
+		ksm_cgroup_leave(name);
+	return device;
+}

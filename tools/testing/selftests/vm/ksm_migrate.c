@@ -44,12 +44,6 @@ static long sharer_merged(long unused)
 	return area_ksm_pages(sharer_area, PAGES);
 }
 
-static bool two_nodes(void)
-{
-	return !access("/sys/devices/system/node/node1", F_OK) &&
-	       ksm_has("merge_across_nodes");
-}
-
 FIXTURE_SETUP(migrate)
 {
 	if (!ksm_available())
@@ -74,21 +68,6 @@ FIXTURE_TEARDOWN_PARENT(migrate)
 	ksm_cgroup_leave(CGROUP);
 }
 
-/* How many pages of the area lie on a node. */
-static size_t pages_on(void *area, int node)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < PAGES; i++) {
-		void *page = area_page(area, i);
-		int at = -1;
-
-		if (!syscall(SYS_move_pages, 0, 1UL, &page, NULL, &at, 0))
-			n += at == node;
-	}
-	return n;
-}
-
 /* Nothing was unmerged by it, in either process, and no byte changed. */
 #define EXPECT_STILL_MERGED()						\
 do {									\
@@ -104,15 +83,10 @@ do {									\
 KSM_TEST(migrate, by_move_pages)
 {
 	for (int round = 0; round < 6; round++) {
-		int node = !(round % 2), status = -1;
+		int node = !(round % 2);
 
-		for (size_t i = 0; i < PAGES; i++) {
-			void *page = area_page(self->area, i);
-
-			ASSERT_EQ(0, syscall(SYS_move_pages, 0, 1UL, &page, &node,
-					     &status, MPOL_MF_MOVE_ALL));
-		}
-		EXPECT_EQ(PAGES, pages_on(self->area, node));
+		EXPECT_EQ(PAGES, area_move(self->area, PAGES, node));
+		EXPECT_EQ(PAGES, area_on_node(self->area, PAGES, node));
 		EXPECT_STILL_MERGED();
 	}
 }
@@ -125,15 +99,8 @@ KSM_TEST(migrate, by_move_pages_while_ksmd_runs)
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
 	ASSERT_EQ(0, ksm_start());
 	for (int round = 0; ksm_now() < end; round++) {
-		int node = !(round % 2), status;
-
-		for (size_t i = 0; i < PAGES; i++) {
-			void *page = area_page(self->area, i);
-
-			/* Some are held just now: then they don't move. */
-			syscall(SYS_move_pages, 0, 1UL, &page, &node, &status,
-				MPOL_MF_MOVE_ALL);
-		}
+		/* Some are held just now: then they don't move. */
+		area_move(self->area, PAGES, !(round % 2));
 		area_fill(area_page(self->area, round % CONTENTS * 8), 8, 8,
 			  self->seed);
 		wrong += area_wrong(self->area, PAGES, CONTENTS, self->seed);
@@ -151,8 +118,8 @@ KSM_TEST(migrate, by_migrate_pages)
 
 		/* Mappings of a page that is on its way already count as not moved. */
 		ASSERT_LE(0, syscall(SYS_migrate_pages, 0, 64UL, &from, &to));
-		EXPECT_EQ(0, pages_on(self->area, round % 2));
-		EXPECT_EQ(PAGES, pages_on(self->area, !(round % 2)));
+		EXPECT_EQ(0, area_on_node(self->area, PAGES, round % 2));
+		EXPECT_EQ(PAGES, area_on_node(self->area, PAGES, !(round % 2)));
 		EXPECT_STILL_MERGED();
 	}
 }
@@ -164,7 +131,7 @@ KSM_TEST(migrate, by_mbind)
 
 		ASSERT_EQ(0, syscall(SYS_mbind, self->area, PAGES * page_bytes(),
 				     MPOL_BIND, &to, 64UL, MPOL_MF_MOVE_ALL));
-		EXPECT_EQ(PAGES, pages_on(self->area, !(round % 2)));
+		EXPECT_EQ(PAGES, area_on_node(self->area, PAGES, !(round % 2)));
 		EXPECT_STILL_MERGED();
 	}
 }
@@ -179,7 +146,7 @@ KSM_TEST(migrate, by_cpuset)
 	for (int round = 0; round < 4; round++) {
 		ASSERT_EQ(0, ksm_cgroup_set(CGROUP, "cpuset.mems",
 					    round % 2 ? "0" : "1"));
-		EXPECT_EQ(PAGES, pages_on(self->area, !(round % 2)));
+		EXPECT_EQ(PAGES, area_on_node(self->area, PAGES, !(round % 2)));
 		EXPECT_STILL_MERGED();
 	}
 }

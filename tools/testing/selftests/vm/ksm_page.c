@@ -6,10 +6,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ksm_page.h"
@@ -359,6 +361,49 @@ size_t thp_bytes(void)
 }
 
 /* Mapped huge pages, aligned, each one faulted in as one; NULL if not to be had. */
+bool two_nodes(void)
+{
+	return !access("/sys/devices/system/node/node1", F_OK) &&
+	       ksm_has("merge_across_nodes");
+}
+
+/* Where a page lies, or a negative errno. */
+int page_node(const void *addr)
+{
+	int node = -EFAULT;
+
+	return syscall(SYS_move_pages, 0, 1UL, &addr, NULL, &node, 0) ? -errno : node;
+}
+
+/* Move a page to a node, whoever maps it; where it lies then, or a negative errno. */
+int page_move(void *addr, int node)
+{
+	int status = -EFAULT;
+
+	if (syscall(SYS_move_pages, 0, 1UL, &addr, &node, &status, MPOL_MF_MOVE_ALL))
+		return -errno;
+	return status;
+}
+
+size_t area_on_node(const void *area, size_t pages, int node)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		n += page_node(area_page((void *)area, i)) == node;
+	return n;
+}
+
+/* Move an area; the number of pages that are there then. */
+size_t area_move(void *area, size_t pages, int node)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		n += page_move(area_page(area, i), node) == node;
+	return n;
+}
+
 void *thp_map(size_t huge_pages)
 {
 	size_t huge = thp_bytes(), bytes = huge * huge_pages, i;

@@ -57,6 +57,12 @@ int64_t vmstat_field(const char *field);
 int64_t meminfo_kib(const char *field);
 int64_t settled(const char *field, int64_t want);
 
+bool two_nodes(void);
+int page_node(const void *addr);
+int page_move(void *addr, int node);
+size_t area_on_node(const void *area, size_t pages, int node);
+size_t area_move(void *area, size_t pages, int node);
+
 size_t thp_bytes(void);
 void *thp_map(size_t huge_pages);
 

@@ -29,13 +29,9 @@ FIXTURE_SETUP(reclaim)
 		SKIP(return, "needs KSM and root");
 	ASSERT_EQ(0, ksm_default_knobs());
 	self->seed = content_seed();
-	if (ksm_cgroup_enter(CGROUP))
-		SKIP(return, "no memory cgroup to reclaim from");
-	device = ksm_swap_on(KSM_SWAP_ZRAM);
-	if (!device) {
-		ksm_cgroup_leave(CGROUP);
-		SKIP(return, "no zram to swap to");
-	}
+	device = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	if (!device)
+		SKIP(return, "no memory cgroup, or no zram to swap to");
 	snprintf(self->device, sizeof(self->device), "%s", device);
 }
 

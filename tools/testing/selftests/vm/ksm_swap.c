@@ -36,14 +36,10 @@ FIXTURE_SETUP(swap)
 		SKIP(return, "needs KSM and root");
 	ASSERT_EQ(0, ksm_default_knobs());
 	self->seed = content_seed();
-	if (ksm_cgroup_enter(CGROUP))
-		SKIP(return, "no memory cgroup to reclaim from");
-	device = ksm_swap_on(variant->kind);
-	if (!device) {
-		ksm_cgroup_leave(CGROUP);
-		SKIP(return, "no %s to swap to",
+	device = ksm_cgroup_swap_on(CGROUP, variant->kind);
+	if (!device)
+		SKIP(return, "no memory cgroup, or no %s to swap to",
 		     variant->kind == KSM_SWAP_ZRAM ? "zram" : "empty disk");
-	}
 	snprintf(self->device, sizeof(self->device), "%s", device);
 }
 

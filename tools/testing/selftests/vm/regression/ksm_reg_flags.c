@@ -4,7 +4,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -43,36 +42,6 @@ KSM_TEST(flags, unmergeable_keeps_userfaultfd_minor_mode)
 	EXPECT_FALSE(area_vmflag(area, "mg"));
 }
 
-static int node_of(void *page)
-{
-	int node = -1;
-
-	if (syscall(SYS_move_pages, 0, 1UL, &page, NULL, &node, 0))
-		return -1;
-	return node;
-}
-
-static int move_to(void *area, size_t pages, int node)
-{
-	int failed = 0, status;
-
-	for (size_t i = 0; i < pages; i++) {
-		void *page = area_page(area, i);
-
-		/* 4: MPOL_MF_MOVE_ALL, for pages that others map as well. */
-		if (syscall(SYS_move_pages, 0, 1UL, &page, &node, &status, 4) ||
-		    status != node)
-			failed++;
-	}
-	return failed;
-}
-
-static bool two_nodes(void)
-{
-	return !access("/sys/devices/system/node/node1", F_OK) &&
-	       ksm_has("merge_across_nodes");
-}
-
 /* 2017: two KSM pages of one content, one on each node, meet on one node. */
 KSM_TEST(flags, equal_merged_pages_migrate_to_one_node)
 {
@@ -87,7 +56,7 @@ KSM_TEST(flags, equal_merged_pages_migrate_to_one_node)
 	ASSERT_NE(NULL, there);
 	area_fill(here, 20, 2, self->seed);
 	area_fill(there, 20, 2, self->seed);
-	if (move_to(here, 20, 0) || move_to(there, 20, 1))
+	if (area_move(here, 20, 0) != 20 || area_move(there, 20, 1) != 20)
 		SKIP(return, "pages can't be moved between nodes");
 	ASSERT_EQ(0, area_mergeable(here, 20));
 	ASSERT_EQ(0, area_mergeable(there, 20));
@@ -95,9 +64,9 @@ KSM_TEST(flags, equal_merged_pages_migrate_to_one_node)
 	EXPECT_EQ(2, area_frames(here, 20));
 	EXPECT_EQ(2, area_frames(there, 20));
 	EXPECT_FALSE(pages_shared(here, there));
-	EXPECT_EQ(0, node_of(here));
-	EXPECT_EQ(1, node_of(there));
-	move_to(there, 20, 0);
+	EXPECT_EQ(0, page_node(here));
+	EXPECT_EQ(1, page_node(there));
+	area_move(there, 20, 0);
 	ASSERT_EQ(0, ksm_passes(8));
 	EXPECT_EQ(0, area_wrong(here, 20, 2, self->seed));
 	EXPECT_EQ(0, area_wrong(there, 20, 2, self->seed));
@@ -122,7 +91,7 @@ KSM_TEST(flags, equal_pages_of_two_nodes_merge_by_default)
 	ASSERT_NE(NULL, there);
 	area_fill(here, 4, 1, self->seed);
 	area_fill(there, 4, 1, self->seed);
-	if (move_to(here, 4, 0) || move_to(there, 4, 1))
+	if (area_move(here, 4, 0) != 4 || area_move(there, 4, 1) != 4)
 		SKIP(return, "pages can't be moved between nodes");
 	ASSERT_EQ(0, area_mergeable(here, 4));
 	ASSERT_EQ(0, area_mergeable(there, 4));

@@ -119,13 +119,9 @@ KSM_TEST(range, moved_merged_and_swapped)
 
 	ASSERT_NE(NULL, area);
 	ASSERT_NE(NULL, there);
-	if (ksm_cgroup_enter(CGROUP))
-		SKIP(return, "no memory cgroup");
-	swap = ksm_swap_on(KSM_SWAP_ZRAM);
-	if (!swap) {
-		ksm_cgroup_leave(CGROUP);
-		SKIP(return, "no zram");
-	}
+	swap = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	if (!swap)
+		SKIP(return, "no memory cgroup or no zram");
 	area_fill(area, pages, 6, self->seed);
 	moved = mremap(area, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, there);
 	EXPECT_EQ(there, moved);

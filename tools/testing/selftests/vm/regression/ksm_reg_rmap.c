@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include "ksm_disk.h"
 #include "ksm_test.h"
@@ -19,7 +18,6 @@
 #define PROCESSES	6
 #define SHARERS		(PROCESSES * PAGES)
 #define MOVE_S		10
-#define MOVE_ALL	4	/* MPOL_MF_MOVE_ALL */
 
 KSM_FIXTURE(reg_rmap)
 
@@ -43,13 +41,9 @@ KSM_TEST(reg_rmap, reclaim_while_items_go)
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, stop);
 	ASSERT_NE(NULL, area);
-	if (ksm_cgroup_enter(CGROUP))
-		SKIP(return, "no memory cgroup");
-	swap = ksm_swap_on(KSM_SWAP_ZRAM);
-	if (!swap) {
-		ksm_cgroup_leave(CGROUP);
-		SKIP(return, "no zram");
-	}
+	swap = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	if (!swap)
+		SKIP(return, "no memory cgroup or no zram");
 	area_fill(area, PAGES, CONTENTS, self->seed);
 	EXPECT_EQ(0, ksm_child_start(&child));
 	EXPECT_EQ(0, ksm_child_post(&child, reclaim_until_told, 0));
@@ -73,22 +67,13 @@ KSM_TEST(reg_rmap, reclaim_while_items_go)
 	ksm_cgroup_leave(CGROUP);
 }
 
-static int move(void *page, int node)
-{
-	int status = -1;
-
-	if (syscall(SYS_move_pages, 0, 1UL, &page, &node, &status, MOVE_ALL))
-		return -errno;
-	return status;
-}
-
 /* Every second page an area of its own; all of them hang on one anon_vma. */
 KSM_TEST(reg_rmap, a_page_in_thousands_of_areas_of_one_anon_vma)
 {
 	void *area = area_new(2 * AREAS, 1, self->seed);
 	double start;
 
-	if (access("/sys/devices/system/node/node1", F_OK))
+	if (!two_nodes())
 		SKIP(return, "one NUMA node only");
 	ASSERT_NE(NULL, area);
 	for (size_t i = 0; i < 2 * AREAS; i += 2)
@@ -98,8 +83,8 @@ KSM_TEST(reg_rmap, a_page_in_thousands_of_areas_of_one_anon_vma)
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(2, area_frames(area, 2 * AREAS));
 	start = ksm_now();
-	EXPECT_EQ(1, move(area, 1));
-	EXPECT_EQ(0, move(area, 0));
+	EXPECT_EQ(1, page_move(area, 1));
+	EXPECT_EQ(0, page_move(area, 0));
 	EXPECT_GT(MOVE_S, ksm_now() - start);
 	ksft_print_msg("moved twice in %.2f s\n", ksm_now() - start);
 	ASSERT_LE(0, ksm_validate());
@@ -128,7 +113,7 @@ KSM_TEST(reg_rmap, thousands_of_sharers)
 	void *area = area_new(1, 1, self->seed);
 	double start;
 
-	if (access("/sys/devices/system/node/node1", F_OK))
+	if (!two_nodes())
 		SKIP(return, "one NUMA node only");
 	ASSERT_NE(NULL, area);
 	for (int i = 0; i < PROCESSES; i++) {
@@ -143,8 +128,8 @@ KSM_TEST(reg_rmap, thousands_of_sharers)
 		EXPECT_LT(SHARERS * 9 / 10,
 			  ksm_get("pages_shared") + ksm_get("pages_sharing"));
 		start = ksm_now();
-		EXPECT_EQ(1, move(area, 1));
-		EXPECT_EQ(0, move(area, 0));
+		EXPECT_EQ(1, page_move(area, 1));
+		EXPECT_EQ(0, page_move(area, 0));
 		EXPECT_GT(MOVE_S, ksm_now() - start);
 		ksft_print_msg("max_page_sharing %ld: moved twice in %.2f s\n", sharing[i],
 			       ksm_now() - start);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,8 +22,6 @@
 #include "ksm_page.h"
 #include "ksm_util.h"
 #include "torture.h"
-
-#define MPOL_MF_MOVE_ALL	4
 
 static size_t bytes_of(const struct region *r)
 {
@@ -172,15 +169,10 @@ static void op_unmap(struct worker *w, struct region *r)
 static void op_migrate(struct worker *w, struct region *r)
 {
 	size_t n, from = some_pages(w, r, &n);
-	int node = worker_random(w, 2), status;
+	size_t moved = area_move(r->addr + from * page_bytes(), n > 16 ? 16 : n,
+				 worker_random(w, 2));
 
-	for (size_t i = from; i < from + n && i < from + 16; i++) {
-		void *page = r->addr + i * page_bytes();
-
-		if (!syscall(SYS_move_pages, 0, 1UL, &page, &node, &status,
-			     MPOL_MF_MOVE_ALL) && status == node)
-			atomic_fetch_add(&w->stats->moved, 1);
-	}
+	atomic_fetch_add(&w->stats->moved, moved);
 }
 
 static void op_lock(struct worker *w, struct region *r)
