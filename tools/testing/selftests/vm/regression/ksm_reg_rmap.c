@@ -21,11 +21,13 @@
 
 KSM_FIXTURE(reg_rmap)
 
-static atomic_bool *stop;
+static struct {
+	atomic_bool now;
+} *stop;	/* shared */
 
 static long reclaim_until_told(long unused)
 {
-	while (!atomic_load(stop))
+	while (!atomic_load(&stop->now))
 		ksm_cgroup_set(CGROUP, "memory.reclaim", "1M");
 	return 0;
 }
@@ -58,7 +60,7 @@ KSM_TEST(reg_rmap, reclaim_while_items_go)
 				     MADV_UNMERGEABLE));
 		EXPECT_EQ(0, area_ksm_pages(area_page(area, from), PAGES / 4));
 	}
-	atomic_store(stop, true);
+	atomic_store(&stop->now, true);
 	EXPECT_EQ(0, ksm_child_result(&child));
 	EXPECT_EQ(0, ksm_child_end(&child));
 	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
