@@ -112,6 +112,7 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	}
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 		__ksm_unstable_insert(bucket, span, pos, content.key);
+	ksm_item_unmark(span, pos, KSM_MARK_HIT);
 	/* Where all KSM pages are full, there may be room one day. */
 	ksm_item_set_age(span, pos, match == KSM_MATCH_FULL ? KSM_AGE_MAX : 0);
 	return match;
@@ -127,7 +128,7 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 	struct folio *folio = NULL;
 	enum ksm_match match;
 
-	set_bit(pos, &span->crowded);
+	ksm_item_mark(span, pos, KSM_MARK_CROWDED);
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 		ksm_item_set_key(span, pos, content.key);
 	if (ksm_zero_wanted(scan, span, page, content)) {
@@ -206,7 +207,7 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 	scan->cost += KSM_COST_SAMPLE;
 	sample ^= ksm_node_salt(scan->domain, page_to_nid(page));
 	if (state != KSM_ITEM_NONE && sample == ksm_key_sample(old) &&
-	    test_bit(pos, &span->crowded))
+	    ksm_item_marked(span, pos, KSM_MARK_CROWDED))
 		full = ksm_visit_full(scan, kaddr, &content.check);
 	content.key = ksm_key(sample, full);
 
@@ -217,7 +218,7 @@ static enum ksm_visit ksm_visit_mapped(struct ksm_scan *scan, struct ksm_span *s
 		else if (state == KSM_ITEM_NONE)
 			ksm_item_to(span, pos, KSM_ITEM_SEEN);
 		if (!full)
-			clear_bit(pos, &span->crowded);
+			ksm_item_unmark(span, pos, KSM_MARK_CROWDED);
 		if (state != KSM_ITEM_NONE)
 			ksm_item_set_age(span, pos, 0);
 		ksm_item_set_key(span, pos, content.key);

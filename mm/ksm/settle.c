@@ -106,7 +106,7 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 		if (ksm_key_full(ksm_item_key(span, pos))) {
 			ksm_unstable_insert(span, pos, ksm_item_key(span, pos));
 		} else if (work->outcome == KSM_OUTCOME_DIFFERS &&
-			   !test_and_set_bit(pos, &span->crowded)) {
+			   !ksm_item_mark(span, pos, KSM_MARK_CROWDED)) {
 			ksm_want_lone_revisit(scan, span, pos);
 			return;
 		}

@@ -43,11 +43,13 @@ void ksm_span_visited(struct ksm_span *span, u32 pass, bool calm)
  * @pass: number of the pass
  *
  * Return: true in each (1 << age)th pass while the item has an age; at each visit, if the span has
- * backed off.
+ * backed off, or if the item was hit and has no age yet.
  */
 bool ksm_item_retry_due(const struct ksm_span *span, unsigned int pos, u32 pass)
 {
 	unsigned int age = ksm_item_age(span, pos);
 
-	return age && (span->period > 1 || !(pass & ((1U << age) - 1)));
+	if (!age)
+		return ksm_item_marked(span, pos, KSM_MARK_HIT);
+	return span->period > 1 || !(pass & ((1U << age) - 1));
 }

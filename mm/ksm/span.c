@@ -107,6 +107,8 @@ void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int 
 	span->seen &= ~bit;
 	span->unstable &= ~bit;
 	span->merged &= ~bit;
+	if (from == KSM_ITEM_UNSTABLE)
+		ksm_item_unmark(span, pos, KSM_MARK_HIT);
 	switch (to) {
 	case KSM_ITEM_SEEN:
 		span->seen |= bit;
@@ -118,7 +120,7 @@ void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int 
 		span->merged |= bit;
 		break;
 	case KSM_ITEM_NONE:
-		clear_bit(pos, &span->crowded);
+		ksm_item_unmark(span, pos, KSM_MARK_CROWDED);
 		ksm_item_set_age(span, pos, 0);
 		break;
 	}

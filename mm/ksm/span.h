@@ -67,13 +67,23 @@ struct ksm_item {
 };
 
 /**
+ * enum ksm_mark - what others tell the owner of an item
+ * @KSM_MARK_CROWDED: others have the same sample, so verify by the full digest
+ * @KSM_MARK_HIT: UNSTABLE, and another was equal; if they didn't get merged, it has to look itself
+ */
+enum ksm_mark {
+	KSM_MARK_CROWDED,
+	KSM_MARK_HIT,
+};
+
+/**
  * struct ksm_span - items and what they have in common
  * @slot: the mm's registration; constant
  * @next: the next span of the same block
  * @block: page number of the first page >> KSM_BLOCK_SHIFT; constant
  * @delta: pgoff less page number of all merged items; constant while @merged is not 0
- * @crowded: a bit an item: others have the same sample, so verify by the full digest. Set by
- *	whoever holds the bucket lock of the item's key, so atomic; cleared by the owner
+ * @marks: 2 bits an item, see enum ksm_mark. Set by whoever holds the bucket lock of the item's
+ *	key, so atomic; cleared by the owner
  * @ages: 2 bits an item: an unresolved match is tried again each 1 << age passes
  * @pass: the pass that visited the span last
  * @seen: items SEEN
@@ -92,7 +102,7 @@ struct ksm_span {
 	struct ksm_span *next;
 	unsigned long block;
 	unsigned long delta;
-	unsigned long crowded;
+	unsigned long marks;
 	u32 ages;
 	u32 pass;
 	u16 seen;
@@ -112,6 +122,28 @@ static inline enum ksm_item_state ksm_item_state(const struct ksm_span *span, un
 	if (span->unstable >> pos & 1)
 		return KSM_ITEM_UNSTABLE;
 	return span->seen >> pos & 1 ? KSM_ITEM_SEEN : KSM_ITEM_NONE;
+}
+
+static inline unsigned int ksm_mark_bit(unsigned int pos, enum ksm_mark mark)
+{
+	return mark * KSM_BLOCK_PAGES + pos;
+}
+
+static inline bool ksm_item_marked(const struct ksm_span *span, unsigned int pos,
+				   enum ksm_mark mark)
+{
+	return test_bit(ksm_mark_bit(pos, mark), &span->marks);
+}
+
+/* Returns whether it was marked before. */
+static inline bool ksm_item_mark(struct ksm_span *span, unsigned int pos, enum ksm_mark mark)
+{
+	return test_and_set_bit(ksm_mark_bit(pos, mark), &span->marks);
+}
+
+static inline void ksm_item_unmark(struct ksm_span *span, unsigned int pos, enum ksm_mark mark)
+{
+	clear_bit(ksm_mark_bit(pos, mark), &span->marks);
 }
 
 static inline bool ksm_span_empty(const struct ksm_span *span)

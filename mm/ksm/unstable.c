@@ -137,7 +137,7 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
 	if (!ksm_leaf_has_sample(leaf, sample) || ksm_key_full(leaf->key))
 		return NULL;
 	item = ksm_leaf_item(leaf);
-	if (test_and_set_bit(ksm_item_pos(item), &ksm_item_span(item)->crowded))
+	if (ksm_item_mark(ksm_item_span(item), ksm_item_pos(item), KSM_MARK_CROWDED))
 		return NULL;
 	return item;
 }
@@ -149,6 +149,8 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
  * @self: the item that asks
  * @turn: which one of the first KSM_PEERS, counted round
  *
+ * The item is told that it was hit.
+ *
  * Context: bucket lock held.
  * Return: the item, or NULL.
  */
@@ -156,6 +158,7 @@ struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 				     const struct ksm_item *self, unsigned int turn)
 {
 	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key), *peer[KSM_PEERS];
+	struct ksm_item *item;
 	unsigned int nr = 0;
 
 	lockdep_assert_held(&bucket->lock);
@@ -163,5 +166,9 @@ struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 		if (leaf != &self->leaf)
 			peer[nr++] = leaf;
 	}
-	return nr ? ksm_leaf_item(peer[turn % nr]) : NULL;
+	if (!nr)
+		return NULL;
+	item = ksm_leaf_item(peer[turn % nr]);
+	ksm_item_mark(ksm_item_span(item), ksm_item_pos(item), KSM_MARK_HIT);
+	return item;
 }

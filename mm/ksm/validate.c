@@ -98,7 +98,7 @@ static void ksm_check_span(struct ksm_check *check, struct ksm_span *span, unsig
 			  "item %lx lost its position", ksm_item_address(span, pos));
 		ksm_check(check,
 			  state != KSM_ITEM_UNSTABLE || !ksm_key_full(ksm_item_key(span, pos)) ||
-				  test_bit(pos, &span->crowded),
+				  ksm_item_marked(span, pos, KSM_MARK_CROWDED),
 			  "item %lx has a full digest but is not crowded",
 			  ksm_item_address(span, pos));
 		if (state == KSM_ITEM_MERGED)
@@ -261,6 +261,17 @@ static void ksm_check_node(struct ksm_check *check, struct ksm_bucket *bucket,
 	folio_put(folio);
 }
 
+/* Of two equals, each is tried again by itself: who merges with others doesn't look for it. */
+static void ksm_check_equals(struct ksm_check *check, struct ksm_leaf *leaf)
+{
+	struct ksm_item *item = container_of(leaf, struct ksm_item, leaf);
+	struct ksm_span *span = ksm_item_span(item);
+	unsigned int pos = ksm_item_pos(item);
+
+	ksm_check(check, ksm_item_age(span, pos) || ksm_item_marked(span, pos, KSM_MARK_HIT),
+		  "item %lx has equals and is never tried again", ksm_item_address(span, pos));
+}
+
 static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, struct rb_root *root,
 			   bool stable)
 {
@@ -274,6 +285,10 @@ static void ksm_check_tree(struct ksm_check *check, struct ksm_bucket *bucket, s
 			  "key %llx is out of order", leaf->key);
 		if (!stable) {
 			check->unstable++;
+			if (prev && ksm_leaf_key(prev) == ksm_leaf_key(leaf)) {
+				ksm_check_equals(check, prev);
+				ksm_check_equals(check, leaf);
+			}
 			continue;
 		}
 		head = container_of(leaf, struct ksm_stable, leaf);

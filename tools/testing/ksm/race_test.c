@@ -18,8 +18,8 @@ static void *mark_item_0(void *data)
 	unsigned long i, lost = 0;
 
 	for (i = 0; i < NR_TURNS; i++) {
-		lost += test_and_set_bit(0, &span->crowded);
-		lost += !test_and_clear_bit(0, &span->crowded);
+		lost += ksm_item_mark(span, 0, KSM_MARK_CROWDED);
+		lost += !test_and_clear_bit(0, &span->marks);
 	}
 	return (void *)lost;
 }
@@ -39,7 +39,7 @@ static void owner_clears_marks_atomically(void)
 		ksm_item_move(&stats, span, 1, KSM_ITEM_NONE);
 	pthread_join(thread, &lost);
 	EXPECT(!lost, "%lu marks", (unsigned long)lost);
-	EXPECT_EQ(span->crowded, 0);
+	EXPECT_EQ(span->marks, 0);
 	free(span);
 }
 

@@ -188,6 +188,27 @@ static void retries_come_by_age(void)
 	}
 }
 
+static void hits_are_retried_until_they_age(void)
+{
+	unsigned int age, pos, i;
+
+	for (pos = 0; pos < 16; pos++) {
+		struct ksm_span span;
+
+		start(&span);
+		ksm_item_mark(&span, pos, KSM_MARK_HIT);
+		for (i = 0; i < 16; i++) {
+			EXPECT(ksm_item_retry_due(&span, pos, i), "pass %u", i);
+			EXPECT(!ksm_item_retry_due(&span, pos ^ 1, i), "pass %u", i);
+		}
+		for (age = 1; age <= 3; age++) {
+			ksm_item_set_age(&span, pos, age);
+			for (i = 0; i < 16; i++)
+				EXPECT_EQ(ksm_item_retry_due(&span, pos, i), !(i % (1U << age)));
+		}
+	}
+}
+
 static const struct ksm_test tests[] = {
 	{ "a new span is due in any pass", fresh_spans_are_due },
 	{ "a write is met and looked at again within 8 passes", writes_are_met_within_8_passes },
@@ -196,6 +217,7 @@ static const struct ksm_test tests[] = {
 	{ "a calm span is visited in every 7th pass, and 4 times more", calm_spans_are_left_alone },
 	{ "calm spans are visited in the same passes", calm_spans_are_visited_together },
 	{ "ages 1, 2, 3 are retried once in 2, 4, 8 passes, age 0 never", retries_come_by_age },
+	{ "what was hit is retried each time, until it has an age", hits_are_retried_until_they_age },
 };
 
 int main(void)

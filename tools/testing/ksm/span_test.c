@@ -139,7 +139,7 @@ static void key_with_position_bits_warns(void)
 struct span_model {
 	enum ksm_item_state state[KSM_BLOCK_PAGES];
 	unsigned int age[KSM_BLOCK_PAGES];
-	u16 crowded;
+	bool marked[KSM_BLOCK_PAGES][2];
 	long count[NR_STATES];
 };
 
@@ -152,12 +152,13 @@ static void compare(const struct ksm_stats *stats, const struct ksm_span *span,
 	for (i = 0; i < span->nr; i++) {
 		EXPECT_EQ(ksm_item_state(span, i), model->state[i]);
 		EXPECT_EQ(ksm_item_age(span, i), model->age[i]);
+		EXPECT_EQ(ksm_item_marked(span, i, KSM_MARK_CROWDED), model->marked[i][0]);
+		EXPECT_EQ(ksm_item_marked(span, i, KSM_MARK_HIT), model->marked[i][1]);
 		EXPECT_EQ(span->seen >> i & 1, model->state[i] == KSM_ITEM_SEEN);
 		EXPECT_EQ(span->unstable >> i & 1, model->state[i] == KSM_ITEM_UNSTABLE);
 		EXPECT_EQ(span->merged >> i & 1, model->state[i] == KSM_ITEM_MERGED);
 		empty &= model->state[i] == KSM_ITEM_NONE;
 	}
-	EXPECT_EQ(span->crowded, model->crowded);
 	EXPECT_EQ(ksm_span_empty(span), empty);
 	for (i = 0; i < NR_KSM_STATS; i++)
 		EXPECT_EQ(atomic_long_read(&stats->count[i]),
@@ -166,11 +167,13 @@ static void compare(const struct ksm_stats *stats, const struct ksm_span *span,
 
 static void model_move(struct span_model *model, unsigned int pos, enum ksm_item_state to)
 {
+	if (model->state[pos] == KSM_ITEM_UNSTABLE)
+		model->marked[pos][KSM_MARK_HIT] = false;
 	model->count[model->state[pos]]--;
 	model->count[to]++;
 	model->state[pos] = to;
 	if (to == KSM_ITEM_NONE) {
-		model->crowded &= ~(1U << pos);
+		model->marked[pos][KSM_MARK_CROWDED] = false;
 		model->age[pos] = 0;
 	}
 }
@@ -188,12 +191,18 @@ static void moves_agree_with_model(void)
 			const unsigned int pos = ksm_random_below(nr), age = ksm_random_below(4);
 			const enum ksm_item_state to = ksm_random_below(NR_STATES);
 
-			switch (ksm_random_below(4)) {
+			const enum ksm_mark mark = ksm_random_below(2);
+
+			switch (ksm_random_below(5)) {
 			case 0:
-				span->crowded |= 1UL << pos;
-				model.crowded |= 1U << pos;
+				EXPECT_EQ(ksm_item_mark(span, pos, mark), model.marked[pos][mark]);
+				model.marked[pos][mark] = true;
 				break;
 			case 1:
+				ksm_item_unmark(span, pos, mark);
+				model.marked[pos][mark] = false;
+				break;
+			case 2:
 				ksm_item_set_age(span, pos, age);
 				model.age[pos] = age;
 				break;
@@ -209,7 +218,7 @@ static void moves_agree_with_model(void)
 }
 
 /* From every state to every state, with everything else that an item remembers set. */
-static void only_none_forgets_crowd_and_age(void)
+static void who_leaves_the_tree_forgets_hits_and_only_none_the_rest(void)
 {
 	unsigned int pos, from, to;
 
@@ -218,13 +227,15 @@ static void only_none_forgets_crowd_and_age(void)
 			for (to = 0; to < NR_STATES; to++) {
 				struct ksm_span *span = new_span(9, 0, 16);
 				struct ksm_stats stats = {};
-				const u32 lost = to == KSM_ITEM_NONE;
+				const unsigned long lost = to == KSM_ITEM_NONE;
+				const unsigned long hit = from == KSM_ITEM_UNSTABLE;
 
 				ksm_item_move(&stats, span, pos, from);
-				span->crowded = 0xffff;
+				span->marks = 0xffffffff;
 				span->ages = 0xffffffff;
 				ksm_item_move(&stats, span, pos, to);
-				EXPECT_EQ(span->crowded, 0xffff & ~(lost << pos));
+				EXPECT_EQ(span->marks,
+					  0xffffffff & ~(lost << pos) & ~(hit << (pos + 16)));
 				EXPECT_EQ(span->ages, 0xffffffff & ~(3 * lost << 2 * pos));
 				free(span);
 			}
@@ -347,7 +358,7 @@ static const struct ksm_test tests[] = {
 	{ "keys and stable nodes leave the position alone", key_and_stable_keep_the_position },
 	{ "a key with position bits warns", key_with_position_bits_warns },
 	{ "states and counters agree with a model", moves_agree_with_model },
-	{ "going to NONE, and only that, forgets crowd and age", only_none_forgets_crowd_and_age },
+	{ "going to NONE, and only that, forgets crowd and age; leaving the tree, a hit", who_leaves_the_tree_forgets_hits_and_only_none_the_rest },
 	{ "ages of items are kept apart and end at 3", ages_are_kept_apart_and_end_at_3 },
 	{ "cover has a bit for each page", cover_has_a_bit_per_page },
 	{ "fit is the smallest aligned run within the limits", fit_is_the_smallest_aligned_run },

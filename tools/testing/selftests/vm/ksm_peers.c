@@ -74,6 +74,33 @@ KSM_TEST(peers, the_second_of_equal_pages_is_held)
 	one_is_held_in_every_phase(_metadata, self->seed, 1);
 }
 
+/*
+ * Which of its equals a page tries depends on the pass as well, in 32 phases: HELD + 8 is odd, so
+ * they are all met.
+ */
+#define HELD 5
+
+KSM_TEST(peers, all_are_held)
+{
+	int fds[2];
+
+	for (int phase = 0; phase < 32; phase++) {
+		void *area = area_new(PAGES, 1, self->seed);
+
+		ASSERT_NE(NULL, area);
+		ASSERT_EQ(0, hold(area, PAGES, fds));
+		ASSERT_EQ(0, ksm_passes(HELD));
+		EXPECT_EQ(PAGES, area_frames(area, PAGES));
+		let_go(fds);
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_EQ(1, area_frames(area, PAGES)) {
+			TH_LOG("phase %d", phase);
+		}
+		EXPECT_EQ(0, area_wrong(area, PAGES, 1, self->seed));
+		ASSERT_EQ(0, munmap(area, PAGES * page_bytes()));
+	}
+}
+
 /* The held page has been there for long; all of the others come at once. */
 KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 {
