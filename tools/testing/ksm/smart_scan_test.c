@@ -217,7 +217,7 @@ static const struct ksm_test tests[] = {
 	{ "a calm span is visited in every 7th pass, and 4 times more", calm_spans_are_left_alone },
 	{ "calm spans are visited in the same passes", calm_spans_are_visited_together },
 	{ "ages 1, 2, 3 are retried once in 2, 4, 8 passes, age 0 never", retries_come_by_age },
-	{ "what was hit is retried each time, until it has an age", hits_are_retried_until_they_age },
+	{ "a hit is retried each time, until it has an age", hits_are_retried_until_they_age },
 };
 
 int main(void)

@@ -218,7 +218,7 @@ static void moves_agree_with_model(void)
 }
 
 /* From every state to every state, with everything else that an item remembers set. */
-static void who_leaves_the_tree_forgets_hits_and_only_none_the_rest(void)
+static void moves_clear_ages_and_marks(void)
 {
 	unsigned int pos, from, to;
 
@@ -358,7 +358,8 @@ static const struct ksm_test tests[] = {
 	{ "keys and stable nodes leave the position alone", key_and_stable_keep_the_position },
 	{ "a key with position bits warns", key_with_position_bits_warns },
 	{ "states and counters agree with a model", moves_agree_with_model },
-	{ "going to NONE, and only that, forgets crowd and age; leaving the tree, a hit", who_leaves_the_tree_forgets_hits_and_only_none_the_rest },
+	{ "an item that is NONE has no age and no mark, one out of the tree no hit",
+	  moves_clear_ages_and_marks },
 	{ "ages of items are kept apart and end at 3", ages_are_kept_apart_and_end_at_3 },
 	{ "cover has a bit for each page", cover_has_a_bit_per_page },
 	{ "fit is the smallest aligned run within the limits", fit_is_the_smallest_aligned_run },

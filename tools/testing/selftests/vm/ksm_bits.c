@@ -134,36 +134,10 @@ KSM_TEST(bits, soft_dirty_survives_zero_page_merging)
 	EXPECT_EQ(written, bit_of_pages(area, PAGEMAP_SOFT_DIRTY));
 }
 
-static int uffd_wp_area(void *area)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)area, PAGES * page_bytes() },
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
-	struct uffdio_register reg = {
-		.range = wp.range,
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg) ||
-	    ioctl(fd, UFFDIO_WRITEPROTECT, &wp)) {
-		close(fd);
-		return -ENOTSUP;
-	}
-	return fd;
-}
-
 KSM_TEST(bits, uffd_wp_survives_merging_and_unmerging)
 {
 	void *area = area_new(PAGES, 4, self->seed);
-	int fd = uffd_wp_area(area);
+	int fd = area_uffd_wp(area, PAGES);
 
 	ASSERT_NE(NULL, area);
 	if (fd < 0)

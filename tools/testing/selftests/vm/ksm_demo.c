@@ -13,7 +13,6 @@
  * was merged, and nothing stayed merged at the end.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,24 +60,6 @@ static long child_rewrite(long arg)
 static long child_differ(long rewritten)
 {
 	return demo_differ(files, area, proc, seed, rewritten);
-}
-
-static pid_t ksmd_pid(void)
-{
-	DIR *dir = opendir("/proc");
-	struct dirent *entry;
-	char path[300], comm[64];
-	pid_t pid = 0;
-
-	while (dir && !pid && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		if (!ksm_file_read(path, comm, sizeof(comm)) &&
-		    !strcmp(comm, "ksmd\n"))
-			pid = atoi(entry->d_name);
-	}
-	if (dir)
-		closedir(dir);
-	return pid;
 }
 
 /* Seconds that ksmd ran for, from the scheduler's clock if there is one. */

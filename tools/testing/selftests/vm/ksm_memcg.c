@@ -176,4 +176,61 @@ KSM_TEST(memcg, a_cgroup_goes_while_others_map_its_pages)
 	EXPECT_GE(before, dying());
 }
 
+static long pages_out(long pages)
+{
+	return area_count(child_area, pages, PAGEMAP_SWAP);
+}
+
+static long pfn_of(long i)
+{
+	return page_pfn(child_area + i * page_bytes());
+}
+
+/* Swap-in maps a page for the first who comes, and copies it for the other: both are paid for. */
+KSM_TEST(memcg, copies_of_what_was_in_swap_are_paid_for)
+{
+	const char *device = ksm_swap_on(KSM_SWAP_ZRAM);
+	int64_t base_a, base_b, copies = vmstat_field("ksm_swpin_copy");
+	double end = ksm_now() + 20;
+	struct ksm_child a, b;
+	size_t frames = 0;
+
+	child_seed = self->seed;
+	base_a = start_in(_metadata, &a, 'a');
+	if (!device || base_a == KSM_NOTHING)
+		SKIP(return, "no memory cgroup, or no zram to swap to");
+	base_b = start_in(_metadata, &b, 'b');
+	ASSERT_EQ(0, ksm_child_call(&a, load, CONTENTS));
+	ASSERT_EQ(0, ksm_child_call(&b, load, CONTENTS));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(CONTENTS, ksm_get("pages_shared"));
+	while (ksm_child_call(&b, pages_out, CONTENTS) < CONTENTS / 2 && ksm_now() < end) {
+		ksm_cgroup_set("ksm_test_a", "memory.reclaim", "1M");
+		ksm_cgroup_set("ksm_test_b", "memory.reclaim", "1M");
+		usleep(10000);
+	}
+	ASSERT_LE(CONTENTS / 2, ksm_child_call(&b, pages_out, CONTENTS));
+	EXPECT_EQ(0, ksm_child_call(&b, wrong, CONTENTS));
+	EXPECT_EQ(0, ksm_child_call(&a, wrong, CONTENTS));
+	EXPECT_LT(copies, vmstat_field("ksm_swpin_copy"));
+	for (long i = 0; i < CONTENTS; i++) {
+		frames++;
+		if (ksm_child_call(&a, pfn_of, i) != ksm_child_call(&b, pfn_of, i))
+			frames++;
+	}
+	EXPECT_LT(CONTENTS, frames);
+	EXPECT_NEAR(base_a + base_b + frames, charged('a') + charged('b'));
+	/* Merged again, they are paid for once. */
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
+	EXPECT_NEAR(base_a + base_b + CONTENTS, charged('a') + charged('b'));
+	EXPECT_EQ(0, ksm_child_end(&a));
+	EXPECT_EQ(0, ksm_child_end(&b));
+	EXPECT_NEAR(0, charged('a'));
+	EXPECT_NEAR(0, charged('b'));
+	remove_group('a');
+	remove_group('b');
+	EXPECT_EQ(0, ksm_swap_off(device));
+}
+
 KSM_TEST_MAIN

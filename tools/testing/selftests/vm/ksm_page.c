@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -347,6 +349,36 @@ int64_t own_merging_pages(void)
 int64_t vmstat_field(const char *field)
 {
 	return ksm_file_field("/proc/vmstat", field);
+}
+
+/*
+ * Have a userfaultfd protect an area from writing, for as long as the
+ * descriptor that this returns is open; -errno if it can't.
+ */
+int area_uffd_wp(void *area, size_t pages)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)area, pages * page_bytes() },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct uffdio_register reg = {
+		.range = wp.range,
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg) ||
+	    ioctl(fd, UFFDIO_WRITEPROTECT, &wp)) {
+		close(fd);
+		return -ENOTSUP;
+	}
+	return fd;
 }
 
 /* 0 where the kernel has no huge pages. */

@@ -63,6 +63,8 @@ int page_move(void *addr, int node);
 size_t area_on_node(const void *area, size_t pages, int node);
 size_t area_move(void *area, size_t pages, int node);
 
+int area_uffd_wp(void *area, size_t pages);
+
 size_t thp_bytes(void);
 void *thp_map(size_t huge_pages);
 

@@ -5,7 +5,9 @@
  * taken from all of them, and from nobody else.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "ksm_test.h"
 
@@ -147,6 +149,67 @@ KSM_TEST(poison, a_lost_page_is_lost_to_its_sharers_only)
 	EXPECT_EQ(PAGES / 2, ksm_child_call(&child, child_lost, 0));
 	EXPECT_EQ(0, ksm_child_call(&child, child_lost, 1));
 	EXPECT_EQ(0, ksm_child_end(&child));
+	put_back(lost);
+}
+
+static volatile long told, told_wrong;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	size_t i = ((char *)info->si_addr - (char *)area) / page_bytes();
+
+	told++;
+	told_wrong += info->si_code != BUS_MCEERR_AO || i >= PAGES || i % 2;
+}
+
+static long child_wants_to_know(long arg)
+{
+	struct sigaction action = {
+		.sa_sigaction = on_sigbus,
+		.sa_flags = SA_SIGINFO | SA_RESTART,
+	};
+
+	if (sigaction(SIGBUS, &action, NULL) ||
+	    prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0))
+		return -errno;
+	return 0;
+}
+
+/* How often it was told; below 0 if of anything else than a page with the first content. */
+static long child_told(long arg)
+{
+	return told_wrong ? -told_wrong : told;
+}
+
+/* Who asked for it gets a signal before it touches what is lost; nobody else does. */
+KSM_TEST(poison, those_who_map_a_lost_page_are_told)
+{
+	struct ksm_child child[3];
+	uint64_t lost;
+
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, ksm_child_start(&child[i]));
+		ASSERT_EQ(0, ksm_child_call(&child[i], child_wants_to_know, 0));
+		/* The last one has contents of its own. */
+		ASSERT_EQ(0, ksm_child_call(&child[i], child_new, self->seed + i / 2));
+	}
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(4, ksm_get("pages_shared"));
+	lost = ksm_child_call(&child[0], child_pfn, 0);
+	ASSERT_EQ(lost, ksm_child_call(&child[1], child_pfn, 0));
+	if (access(HWPOISON "corrupt-pfn", W_OK))
+		SKIP(return, "needs hwpoison_inject");
+	ASSERT_EQ(0, hwpoison("corrupt-pfn", lost));
+	EXPECT_LT(0, ksm_child_call(&child[0], child_told, 0));
+	EXPECT_LT(0, ksm_child_call(&child[1], child_told, 0));
+	EXPECT_EQ(0, ksm_child_call(&child[2], child_told, 0));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(i < 2 ? PAGES / 2 : 0, ksm_child_call(&child[i], child_lost, 0));
+		EXPECT_EQ(0, ksm_child_call(&child[i], child_lost, 1));
+	}
+	EXPECT_EQ(0, ksm_child_call(&child[2], child_wrong, self->seed + 1));
+	for (int i = 0; i < 3; i++)
+		EXPECT_EQ(0, ksm_child_end(&child[i]));
 	put_back(lost);
 }
 

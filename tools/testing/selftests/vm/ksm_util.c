@@ -4,6 +4,7 @@
  * See ksm_util.h for the rules that all of these functions keep.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -399,4 +400,25 @@ int ksm_validate(void)
 	if (access(path, F_OK))
 		return 1;
 	return ksm_file_write(path, "1");
+}
+
+/* The scanner's thread; 0 if there is none. */
+pid_t ksmd_pid(void)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	char path[300], comm[64];
+	pid_t pid = 0;
+
+	while (dir && !pid && (entry = readdir(dir))) {
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		if (!ksm_file_read(path, comm, sizeof(comm)) &&
+		    !strcmp(comm, "ksmd\n"))
+			pid = atoi(entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return pid;
 }

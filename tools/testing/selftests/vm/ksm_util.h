@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define KSM_SYSFS		"/sys/kernel/mm/ksm/"
 #define KSM_WAIT_S		60
@@ -60,6 +61,7 @@ int ksm_wait_value(const char *file, int64_t value);
 int ksm_wait_quiet(void);
 
 int ksm_validate(void);
+pid_t ksmd_pid(void);
 
 double ksm_now(void);
 unsigned int ksm_wait_seconds(void);

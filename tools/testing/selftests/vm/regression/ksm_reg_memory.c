@@ -17,6 +17,7 @@
 #define PAGES 6000
 #define OOM_PAGES 16384
 #define LEFT_KIB 16384
+#define WRITER_PAGES 8192
 #define REAPED 4
 #define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
 #define HOG_STEP (1 << 20)
@@ -129,6 +130,13 @@ static long take_memory_but(long kib)
 	return 0;
 }
 
+static long child_populate(long pages)
+{
+	void *area = area_map(pages);
+
+	return area ? madvise(area, pages * page_bytes(), MADV_POPULATE_WRITE) : -ENOMEM;
+}
+
 /*
  * The machine as a whole runs out. Who wrote the 2 is to be killed for it, and
  * nobody else: neither those who are unmerged, large as they are, nor the rest.
@@ -147,6 +155,8 @@ KSM_TEST(memory, run_2_in_a_machine_that_is_too_small)
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_LT(OOM_PAGES * 9 / 10, ksm_get("pages_sharing"));
 	ASSERT_EQ(0, ksm_child_start(&writer));
+	/* Its end leaves memory for the others, who would be next. It is smaller than the owner. */
+	ASSERT_EQ(0, ksm_child_call(&writer, child_populate, WRITER_PAGES));
 	ASSERT_EQ(0, ksm_child_start(&hog));
 	ASSERT_EQ(0, ksm_child_call(&hog, child_is_not_to_be_killed, 0));
 	ASSERT_EQ(0, ksm_child_call(&hog, take_memory_but, LEFT_KIB));

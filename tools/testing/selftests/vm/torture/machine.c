@@ -63,16 +63,20 @@ static void turn_memory(struct worker *w)
 		atomic_fetch_add(&w->stats->offlined, 1);
 }
 
-/* The frame of some merged page, 0 if there is none near the place drawn. */
+/* The frame of some merged page, the next one from the place drawn; 0 if there is none. */
 static uint64_t merged_frame(struct worker *w)
 {
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	uint64_t flags[FRAMES], pfn = worker_random(w, LAST_FRAME), found = 0;
-	ssize_t got = pread(fd, flags, sizeof(flags), pfn * sizeof(flags[0]));
 
-	for (size_t i = 0; got > 0 && i < got / sizeof(flags[0]) && !found; i++) {
-		if (flags[i] & 1ULL << KPF_KSM_BIT)
-			found = pfn + i;
+	for (size_t n = 0; n < LAST_FRAME / FRAMES && !found; n++) {
+		ssize_t got = pread(fd, flags, sizeof(flags), pfn * sizeof(flags[0]));
+
+		for (size_t i = 0; got > 0 && i < got / sizeof(flags[0]) && !found; i++) {
+			if (flags[i] & 1ULL << KPF_KSM_BIT)
+				found = pfn + i;
+		}
+		pfn = got > 0 ? pfn + FRAMES : 0;
 	}
 	close(fd);
 	return found;

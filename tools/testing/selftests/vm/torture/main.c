@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "ksm_disk.h"
+#include "ksm_faults.h"
 #include "ksm_util.h"
 #include "torture.h"
 
@@ -138,10 +139,10 @@ static void turn(const char *file, long value)
 	if (!ksm_has(file))
 		return;
 	if (options.faults)
-		faults_self(true);
+		ksm_faults_self(true);
 	ret = ksm_set(file, value);
 	if (options.faults)
-		faults_self(false);
+		ksm_faults_self(false);
 	if (ret == -EBUSY || ret == -ENOMEM || ret == -EINTR) {
 		refused++;
 	} else if (ret) {
@@ -249,6 +250,7 @@ static int64_t torture(void)
 int main(int argc, char **argv)
 {
 	int64_t most, cow = ksm_file_field("/proc/vmstat", "cow_ksm");
+	const struct ksm_fault fault = { .percent = 5, .interval = 3 };
 	const char *swap = NULL, *path = NULL;
 	int valid, nice;
 	pid_t machine;
@@ -277,7 +279,7 @@ int main(int argc, char **argv)
 	swap = ksm_swap_on(KSM_SWAP_ZRAM);
 	printf("# O_DIRECT from %s, swap to %s\n", disk < 0 ? "nothing" : path,
 	       swap ?: "nothing");
-	if (options.faults && faults_on()) {
+	if (options.faults && ksm_faults_on(&fault)) {
 		printf("not ok 1 torture: no fault injection in this kernel\n");
 		return 1;
 	}
@@ -290,7 +292,7 @@ int main(int argc, char **argv)
 	most = torture();
 	setpriority(PRIO_PROCESS, ksmd_pid(), nice);
 	if (options.faults)
-		faults_off();
+		ksm_faults_off();
 	stop_workers(machine);
 	ksm_stop();
 	valid = ksm_validate();

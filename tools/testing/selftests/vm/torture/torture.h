@@ -4,8 +4,7 @@
  *
  * main.c switches knobs and kills and restarts workers; worker.c is one
  * process with regions of memory whose contents it knows; ops.c is what may
- * happen to a region; machine.c takes memory away and brings it back; faults.c
- * makes allocations of ksmd fail.
+ * happen to a region; machine.c takes memory away and brings it back.
  */
 #ifndef TORTURE_H
 #define TORTURE_H
@@ -72,11 +71,5 @@ int region_writable(struct region *r);
 
 /* machine.c */
 pid_t machine_start(struct stats *stats, uint64_t seed);
-
-/* faults.c */
-pid_t ksmd_pid(void);
-int faults_on(void);
-void faults_self(bool on);
-void faults_off(void);
 
 #endif /* TORTURE_H */
