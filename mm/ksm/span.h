@@ -82,8 +82,8 @@ enum ksm_mark {
  * @next: the next span of the same block
  * @block: page number of the first page >> KSM_BLOCK_SHIFT; constant
  * @delta: pgoff less page number of all merged items; constant while @merged is not 0
- * @marks: 2 bits an item, see enum ksm_mark. Set by whoever holds the bucket lock of the item's
- *	key, so atomic; cleared by the owner
+ * @marks: 2 bits an item, see enum ksm_mark. Set by the owner or, while the item is UNSTABLE, by
+ *	whoever holds the bucket lock of its key, so atomic; cleared by the owner
  * @ages: 2 bits an item: an unresolved match is tried again each 1 << age passes
  * @pass: the pass that visited the span last
  * @seen: items SEEN

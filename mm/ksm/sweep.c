@@ -12,6 +12,7 @@
 #include <linux/swap.h>
 
 #include "stable.h"
+#include "unstable.h"
 
 static void ksm_stable_retire(struct ksm_stable *stable)
 {
@@ -83,6 +84,7 @@ void ksm_stable_follow_node(struct ksm_stable *stable)
 		stable->nid = folio_nid(folio);
 		bucket = ksm_forest_bucket(&domain->forest, stable->leaf.key);
 		spin_lock(&bucket->lock);
+		__ksm_unstable_tell(bucket, ksm_leaf_key(&stable->leaf));
 		__ksm_stable_insert(bucket, stable);
 		spin_unlock(&bucket->lock);
 	}

@@ -41,7 +41,7 @@ void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, uns
 }
 
 /**
- * ksm_unstable_insert - put an item in the tree
+ * ksm_unstable_insert - put an item in the tree that may have equals there
  * @span: its span
  * @pos: its position; SEEN
  * @key: its key, position bits 0
@@ -53,6 +53,7 @@ void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key)
 	struct ksm_bucket *bucket = ksm_forest_bucket(&span->slot->domain->forest, key);
 
 	spin_lock(&bucket->lock);
+	__ksm_unstable_tell(bucket, key);
 	__ksm_unstable_insert(bucket, span, pos, key);
 	spin_unlock(&bucket->lock);
 }
@@ -140,6 +141,28 @@ struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample)
 	if (ksm_item_mark(ksm_item_span(item), ksm_item_pos(item), KSM_MARK_CROWDED))
 		return NULL;
 	return item;
+}
+
+/**
+ * __ksm_unstable_tell - tell those who thought they were alone with a content that they are not
+ * @bucket: of @key
+ * @key: position bits 0; of an item or a stable node that comes to the bucket
+ *
+ * Who has no age and was not hit is the first of equals: it came when there was none.
+ *
+ * Context: bucket lock held.
+ */
+void __ksm_unstable_tell(struct ksm_bucket *bucket, u64 key)
+{
+	struct ksm_leaf *leaf = ksm_leaf_lower_bound(&bucket->unstable, key);
+	struct ksm_item *item;
+
+	lockdep_assert_held(&bucket->lock);
+	__ksm_unstable_lone(bucket, ksm_key_sample(key));
+	if (leaf && ksm_leaf_key(leaf) == key) {
+		item = ksm_leaf_item(leaf);
+		ksm_item_mark(ksm_item_span(item), ksm_item_pos(item), KSM_MARK_HIT);
+	}
 }
 
 /**

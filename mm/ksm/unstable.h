@@ -11,6 +11,7 @@ void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key);
 void ksm_unstable_erase(struct ksm_span *span, unsigned int pos, enum ksm_item_state to);
 void ksm_unstable_requeue(struct ksm_span *span, unsigned int pos);
 bool __ksm_sample_known(struct ksm_bucket *bucket, u32 sample);
+void __ksm_unstable_tell(struct ksm_bucket *bucket, u64 key);
 struct ksm_item *__ksm_unstable_lone(struct ksm_bucket *bucket, u32 sample);
 struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 				     const struct ksm_item *self, unsigned int turn);

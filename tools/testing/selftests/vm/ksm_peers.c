@@ -101,6 +101,34 @@ KSM_TEST(peers, all_are_held)
 	}
 }
 
+/* They meet it, it looks in vain while they are not in the tree yet, and they turn out to be held. */
+KSM_TEST(peers, newcomers_below_one_that_is_known)
+{
+	void *area, *known;
+	int fds[2];
+
+	ASSERT_NE(NULL, area_lookalikes(self->seed));
+	for (int phase = 0; phase < 16; phase++) {
+		area = area_map(PAGES);
+		ASSERT_NE(NULL, area);
+		ASSERT_EQ(0, area_mergeable(area, PAGES));
+		known = area_page(area, PAGES - 1);
+		content_fill(known, self->seed, 0);
+		ASSERT_EQ(0, ksm_passes(2));
+		area_fill(area, 2, 1, self->seed);
+		ASSERT_EQ(0, hold(area, 2, fds));
+		ASSERT_EQ(0, ksm_passes(2));
+		let_go(fds);
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_TRUE(pages_shared(area, area_page(area, 1)));
+		EXPECT_TRUE(pages_shared(area, known)) {
+			TH_LOG("phase %d", phase);
+		}
+		EXPECT_EQ(0, area_wrong(area, 2, 1, self->seed));
+		ASSERT_EQ(0, munmap(area, PAGES * page_bytes()));
+	}
+}
+
 /* The held page has been there for long; all of the others come at once. */
 KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 {

@@ -78,6 +78,40 @@ KSM_TEST(flags, equal_merged_pages_migrate_to_one_node)
 	EXPECT_EQ(0, area_wrong(there, 20, 20, self->seed + 1));
 }
 
+/* Nobody told the page that waited there. */
+KSM_TEST(flags, a_merged_page_comes_to_the_node_of_an_equal_one)
+{
+	void *here, *there;
+
+	if (!two_nodes())
+		SKIP(return, "one NUMA node only");
+	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
+	/* Alone with its sample at first, then not. */
+	for (int round = 0; round < 2; round++) {
+		here = area_map(4);
+		there = area_map(1);
+		ASSERT_NE(NULL, here);
+		ASSERT_NE(NULL, there);
+		area_fill(here, 4, 1, self->seed);
+		area_fill(there, 1, 1, self->seed);
+		if (area_move(here, 4, 0) != 4 || area_move(there, 1, 1) != 1)
+			SKIP(return, "pages can't be moved between nodes");
+		ASSERT_EQ(0, area_mergeable(here, 4));
+		ASSERT_EQ(0, area_mergeable(there, 1));
+		ASSERT_EQ(0, ksm_passes(4));
+		ASSERT_EQ(1, area_frames(here, 4));
+		ASSERT_FALSE(pages_shared(here, there));
+		ASSERT_EQ(4, area_move(here, 4, 1));
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_TRUE(pages_shared(here, there));
+		EXPECT_EQ(0, area_wrong(here, 4, 1, self->seed));
+		EXPECT_EQ(0, area_wrong(there, 1, 1, self->seed));
+		ASSERT_EQ(0, munmap(here, 4 * page_bytes()));
+		ASSERT_EQ(0, munmap(there, page_bytes()));
+		ASSERT_NE(NULL, area_lookalikes(self->seed));
+	}
+}
+
 /* Merging across nodes is the default, and takes the nearest page it finds. */
 KSM_TEST(flags, equal_pages_of_two_nodes_merge_by_default)
 {
