@@ -101,7 +101,10 @@ KSM_TEST(peers, all_are_held)
 	}
 }
 
-/* They meet it, it looks in vain while they are not in the tree yet, and they turn out to be held. */
+/*
+ * They meet it, it looks in vain while they are not in the tree yet, and they
+ * turn out to be held.
+ */
 KSM_TEST(peers, newcomers_below_one_that_is_known)
 {
 	void *area, *known;
