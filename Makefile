@@ -10,7 +10,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
-	check-unit check-kunit check-vm check-torture check-races check-matrix check-style check-docs \
+	check-unit check-kunit check-vm check-torture check-matrix check-style check-docs \
 	torture mutants bench docs-check clean distclean
 
 help: ## show this help
@@ -60,9 +60,6 @@ check-matrix: deps ## compile with other configurations, W=1; boot some
 
 check-style: deps ## checkpatch, sparse, kernel-doc
 	@scripts/check.sh style
-
-check-races: deps ## torture on a kernel with KCSAN: SECONDS=n (60)
-	@SECONDS_TO_RUN=$(SECONDS) scripts/check.sh races
 
 torture: deps ## torture for SECONDS=n (60) with a content oracle (FAULTS=1: failing allocations)
 	@SECONDS_TO_RUN=$(SECONDS) scripts/check.sh torture

@@ -190,7 +190,6 @@ static void moves_agree_with_model(void)
 		for (step = 0; step < 5000; step++) {
 			const unsigned int pos = ksm_random_below(nr), age = ksm_random_below(4);
 			const enum ksm_item_state to = ksm_random_below(NR_STATES);
-
 			const enum ksm_mark mark = ksm_random_below(2);
 
 			switch (ksm_random_below(5)) {

@@ -189,16 +189,19 @@ static long pfn_of(long i)
 /* Swap-in maps a page for the first who comes, and copies it for the other: both are paid for. */
 KSM_TEST(memcg, copies_of_what_was_in_swap_are_paid_for)
 {
-	const char *device = ksm_swap_on(KSM_SWAP_ZRAM);
 	int64_t base_a, base_b, copies = vmstat_field("ksm_swpin_copy");
 	double end = ksm_now() + 20;
 	struct ksm_child a, b;
+	const char *device;
 	size_t frames = 0;
 
 	child_seed = self->seed;
 	base_a = start_in(_metadata, &a, 'a');
-	if (!device || base_a == KSM_NOTHING)
-		SKIP(return, "no memory cgroup, or no zram to swap to");
+	if (base_a == KSM_NOTHING)
+		SKIP(return, "no memory cgroup");
+	device = ksm_swap_on(KSM_SWAP_ZRAM);
+	if (!device)
+		SKIP(return, "no zram to swap to");
 	base_b = start_in(_metadata, &b, 'b');
 	ASSERT_EQ(0, ksm_child_call(&a, load, CONTENTS));
 	ASSERT_EQ(0, ksm_child_call(&b, load, CONTENTS));

@@ -12,23 +12,10 @@
 #include <sys/uio.h>
 
 #include "ksm_disk.h"
+#include "ksm_gup.h"
 #include "ksm_test.h"
 
 #define PAGES 16
-
-/* The interface of mm/gup_test.h, which is for the kernel's own tests. */
-struct gup_pin {
-	uint64_t addr;
-	uint64_t size;
-	uint32_t flags;
-};
-
-#define GUP_TEST	"/sys/kernel/debug/gup_test"
-#define GUP_PIN_START	_IOW('g', 7, struct gup_pin)
-#define GUP_PIN_STOP	_IO('g', 8)
-#define GUP_PIN_READ	_IOW('g', 9, uint64_t)
-#define GUP_PIN_WRITE	1
-#define GUP_PIN_FAST	2
 
 KSM_FIXTURE(pins)
 

@@ -6,11 +6,11 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "ksm_faults.h"
+#include "ksm_gup.h"
 #include "ksm_test.h"
 
 KSM_FIXTURE(reg_merge)
@@ -127,20 +127,6 @@ KSM_TEST(reg_merge, two_candidates_of_one_huge_page)
 		ASSERT_EQ(0, munmap(area, thp_bytes()));
 	}
 }
-
-/* The interface of mm/gup_test.h, which is for the kernel's own tests. */
-struct gup_pin {
-	uint64_t addr;
-	uint64_t size;
-	uint32_t flags;
-};
-
-#define GUP_TEST	"/sys/kernel/debug/gup_test"
-#define GUP_PIN_START	_IOW('g', 7, struct gup_pin)
-#define GUP_PIN_STOP	_IO('g', 8)
-#define GUP_PIN_READ	_IOW('g', 9, uint64_t)
-#define GUP_PIN_WRITE	1
-#define GUP_PIN_FAST	2
 
 /* A pin without locks, while ksmd write-protects: device and owner go on seeing one page. */
 KSM_TEST(reg_merge, pins_race_with_write_protection)
