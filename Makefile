@@ -6,6 +6,7 @@
 BASE ?=
 FILES ?=
 SECONDS ?= 60
+CHECK_SECONDS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -37,8 +38,8 @@ kernel-mainline: mainline ## the small kernel with mainline's KSM, to compare
 demo: deps ## boot it and merge real files loaded by processes (FILES=DIR)
 	@FILES="$(FILES)" scripts/demo.sh
 
-check: deps ## run every test; ends with 'N passed, N failed'
-	@scripts/check.sh
+check: deps ## run every test; ends with 'N passed, N failed' (CHECK_SECONDS=n)
+	@CHECK_SECONDS=$(CHECK_SECONDS) scripts/check.sh
 
 check-quick: deps ## unit tests and one boot
 	@scripts/check.sh unit vm-quick
@@ -46,7 +47,7 @@ check-quick: deps ## unit tests and one boot
 check-unit: deps ## tests of the pure layers, in userspace
 	@scripts/check.sh unit
 
-check-kunit: deps ## KUnit tests, in user mode Linux
+check-kunit: deps ## KUnit and a few kselftests in user mode Linux
 	@scripts/check.sh kunit
 
 check-vm: deps ## kselftests on the debug kernel in QEMU
@@ -55,7 +56,7 @@ check-vm: deps ## kselftests on the debug kernel in QEMU
 check-torture: deps ## one minute of torture on the debug kernel
 	@scripts/check.sh torture
 
-check-matrix: deps ## compile with other configurations, W=1; boot some
+check-matrix: deps ## compile with other configurations, W=1
 	@scripts/check.sh matrix
 
 check-style: deps ## checkpatch, sparse, kernel-doc

@@ -5,7 +5,8 @@
 #
 #   bench-tree.sh mainline|linux
 #
-# build/bench-TREE is build/TREE with patches/bench on top. Its files are hard links to those
+# build/bench-TREE is build/TREE with patches/bench on top, and what mainline needs of the series to
+# run at all. Its files are hard links to those
 # of build/TREE, except the patched ones, which are patched aside and only replaced when their
 # content changed, so that build/TREE is never written to and little is compiled again.
 
@@ -17,6 +18,7 @@ src=$top/build/$tree
 dst=$top/build/bench-$tree
 stage=$dst.stage
 patches=("$top"/patches/bench/*.patch)
+[ "$tree" = linux ] || patches+=("$top"/patches/*-um-*.patch)
 
 mapfile -t patched < <(sed -n 's,^+++ b/\([^[:space:]]*\).*,\1,p' "${patches[@]}" | sort -u)
 

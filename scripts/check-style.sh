@@ -68,9 +68,8 @@ scripts_parse() {
 # No contexts: the base's page table helpers (pte_offset_map_lock, folio_walk_start and so on) take locks
 # that sparse isn't told of, so it complains of their callers, here as all over mm/. Lockdep checks those.
 sparse_clean() {
-	rm -f build/linux/.out-qemu/mm/ksm/*.o
-	scripts/kbuild.sh linux qemu C=1 CF=-Wno-context mm/ksm/ || return 1
-	! grep -E '(mm/ksm/|linux/ksm\.h|events/ksm\.h).*(warning|error):' build/log/kbuild-linux-qemu.log
+	scripts/kbuild.sh linux debug C=2 CF=-Wno-context mm/ksm/ || return 1
+	! grep -E '(mm/ksm/|linux/ksm\.h|events/ksm\.h).*(warning|error):' build/log/kbuild-linux-debug.log
 }
 
 kernel_doc_clean() {
@@ -81,11 +80,12 @@ kernel_doc_clean() {
 }
 
 for file in $(list_files | grep -E '\.[ch]$'); do
-	attempt "checkpatch: $file" clean_source "$file"
+	beside attempt "checkpatch: $file" clean_source "$file"
 done
 for file in patches/*.patch; do
-	attempt "checkpatch: $file" clean_patch "$file"
+	beside attempt "checkpatch: $file" clean_patch "$file"
 done
+wait
 attempt "every file has its SPDX line" all_have_spdx
 attempt "scripts parse" scripts_parse
 attempt "kernel-doc is clean" kernel_doc_clean

@@ -6,4 +6,4 @@
 . "$(dirname "$0")/lib.sh"
 
 tree || exit 1
-make -s -C "$top/tools/testing/ksm" KTREE="$top/build/linux" OUTPUT="$tests/unit" check
+make -s "-j$(nproc)" -C "$top/tools/testing/ksm" KTREE="$top/build/linux" OUTPUT="$tests/unit" check

@@ -69,7 +69,7 @@ verify() {
 		'#'*)	! grep -q "^$name=" "$out/.config" || echo "$line" ;;
 		*)	grep -qxF -- "$line" "$out/.config" || echo "$line" ;;
 		esac
-	done < "$out/fragment.config" > "$out/fragment.missed"
+	done < "$out/fragment.new" > "$out/fragment.missed"
 
 	while read -r line; do
 		name=${line#\# }
@@ -107,14 +107,19 @@ ln -sfn "../$tree/.out-$config" "$top/build/out/$tree-$config"
 exec 9> "$out/.kbuild.lock"
 flock 9
 
+# Not a second time for the same fragments and options: it takes seconds.
 merge > "$out/fragment.new"
-cmp -s "$out/fragment.new" "$out/fragment.config" || mv "$out/fragment.new" "$out/fragment.config"
-rm -f "$out/fragment.new"
-KCONFIG_ALLCONFIG=$out/fragment.config "${make[@]}" -s allnoconfig > "$log" 2>&1 || {
-	tail -n 20 "$log" >&2
-	die "configuration of $tree-$config failed"
-}
-verify
+: > "$log"
+if ! cmp -s "$out/fragment.new" "$out/fragment.config" || [ "$src/mm/Kconfig" -nt "$out/fragment.config" ] ||
+   [ "$src/mm/ksm/Kconfig" -nt "$out/fragment.config" ]; then
+	rm -f "$out/fragment.config"
+	KCONFIG_ALLCONFIG=$out/fragment.new "${make[@]}" -s allnoconfig > "$log" 2>&1 || {
+		tail -n 20 "$log" >&2
+		die "configuration of $tree-$config failed"
+	}
+	verify
+	mv "$out/fragment.new" "$out/fragment.config"
+fi
 
 case ${1:-} in
 config)	exit 0 ;;

@@ -31,9 +31,15 @@ attempt() {
 
 	file=$logs/attempt-$(printf '%s' "$name" | tr -c 'A-Za-z0-9_.-' _).log
 	"$@" > "$file" 2>&1 < /dev/null || status=$?
-	[ $status = 0 ] || tail -n "${ATTEMPT_LINES:-40}" "$file" | sed 's/^/# /'
-	result $status "$name"
+	# In one piece, as others may run beside this.
+	echo "$({ [ $status = 0 ] || tail -n "${ATTEMPT_LINES:-40}" "$file" | sed 's/^/# /'; result $status "$name"; })"
 	return $status
+}
+
+# beside COMMAND ...: runs it beside others, one for each processor at a time; wait for all with `wait`.
+beside() {
+	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+	"$@" &
 }
 
 # kernel TREE CONFIG [ARGUMENTS]: builds it, with progress on standard error.
@@ -53,5 +59,5 @@ guest_clock() {
 
 # The programs of tools/testing/selftests/vm, in build/tests/vm.
 guest_programs() {
-	make -s -C "$top/tools/testing/selftests/vm" OUTPUT="$tests/vm" KTREE="$top/build/$TREE" >&2
+	make -s "-j$(nproc)" -C "$top/tools/testing/selftests/vm" OUTPUT="$tests/vm" KTREE="$top/build/$TREE" >&2
 }

@@ -10,7 +10,8 @@
 #   mutants.sh -l		list them, and check that each still fits the code; builds nothing
 #   mutants.sh -t [NAME ...]	run on the unbroken code what these mutants want to be run
 #
-#   -k	go on with the results that build/mutant.done keeps, as long as the code is the same
+#   -k	go on with the results that build/mutant.done keeps, as long as the code is the same; so
+#	that a run may be ended at any time and continued
 #
 # The unbroken code comes first: a test that fails there catches nothing, and makes the whole run
 # fail, as does a mutant that survives, fits no more or does not compile. A mutant is caught when a
@@ -216,11 +217,25 @@ wanted() {
 # The unbroken code: its failed tests go to $unbroken, and the seconds that its programs take to $took.
 declare -A took
 judge_unbroken() {
-	local units vms program seconds
+	local units vms program seconds ran
 
 	units=$(wanted unit "$@")
 	vms=$(wanted vm "$@")
+	ran="unbroken  $units$vms"
+	if ! grep -qxF "$ran" "$results"; then
+		sed -i '/^unbroken /d' "$results"
+		run_unbroken
+		echo "$ran" >> "$results"
+	fi
+	while read -r program seconds; do
+		took[$program]=$seconds
+	done < <(awk '/^# ---- / { program = $3 } /^# status / { print program, $5 }' "$logs/mutant-unbroken-vm.log")
+	sed 's/^/the unbroken code fails: /' "$unbroken"
+}
+
+run_unbroken() {
 	: > "$unbroken"
+	: > "$logs/mutant-unbroken-vm.log"
 	if [ -n "$units" ]; then
 		say "unbroken: $units"
 		run_unit "$logs/mutant-unbroken-unit.log" $units || die "the unbroken code does not compile"
@@ -232,11 +247,7 @@ judge_unbroken() {
 		say "unbroken: $vms"
 		run_vm "$logs/mutant-unbroken-vm.log" unlimited $vms
 		failures "$logs/mutant-unbroken-vm.log" >> "$unbroken"
-		while read -r program seconds; do
-			took[$program]=$seconds
-		done < <(awk '/^# ---- / { program = $3 } /^# status / { print program, $5 }' "$logs/mutant-unbroken-vm.log")
 	fi
-	sed 's/^/the unbroken code fails: /' "$unbroken"
 }
 
 # judge NAME: returns 0 when it is caught ($by says by what), 1 when not, 2 when it can't be judged.

@@ -5,9 +5,9 @@
 #
 #   vm.sh [options] KERNEL [--] COMMAND [ARGUMENT ...]
 #
-# KERNEL is TREE-CONFIG (build/out/TREE-CONFIG) or the path of a bzImage. COMMAND
-# is run by the guest's shell, as root, with proc, sysfs, debugfs, tracefs,
-# cgroup2, /tmp and /dev/shm mounted.
+# KERNEL is TREE-CONFIG (build/out/TREE-CONFIG) or the path of a bzImage; user mode Linux is
+# run as it is, and takes the options -f -i -m -a -t -l -k -s. COMMAND is run by the guest's
+# shell, as root, with proc, sysfs, debugfs, tracefs, cgroup2, /tmp and /dev/shm mounted.
 #
 #   -f FILE[:DEST]   put a static program or file into the guest (/bin by default), or a
 #                    directory's content into / (or DEST); may be given often
@@ -74,17 +74,20 @@ shift
 
 name=${name:-vm-${kernel##*/}}
 image=$kernel
-if [ ! -f "$image" ]; then
+uml=$top/build/out/$kernel/linux
+if [ -x "$uml" ]; then
+	[ "$nodes ${#disks[@]} ${#extra[@]}" = '1 0 0' ] || die "$kernel: user mode Linux takes no -n -d -q"
+elif [ ! -f "$image" ]; then
 	image=$top/build/out/$kernel/arch/x86/boot/bzImage
 fi
-[ -f "$image" ] || die "no kernel $kernel: build it with scripts/kbuild.sh"
+[ -f "$image" ] || [ -x "$uml" ] || die "no kernel $kernel: build it with scripts/kbuild.sh"
 
 logs=$top/build/log
 mkdir -p "$logs"
 work=$(mktemp -d "${TMPDIR:-/tmp}/vm.XXXXXX")
-qemu_pid=
+guest_pid=
 cleanup() {
-	[ -z "$qemu_pid" ] || kill "$qemu_pid" 2>/dev/null || true
+	[ -z "$guest_pid" ] || kill "$guest_pid" 2>/dev/null || true
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -132,24 +135,37 @@ qemu+=("${extra[@]}")
 : > "$logs/$name.console"
 : > "$logs/$name.out"
 start=$SECONDS
-timeout --kill-after=5 "$limit" "${qemu[@]}" < /dev/null > "$work/qemu.err" 2>&1 &
-qemu_pid=$!
-
-# tail ends by itself when QEMU does.
 tails=()
+if [ -x "$uml" ]; then
+	# Of the serial line only the end of a pipe can be polled, not a file.
+	mkfifo "$work/line"
+	timeout $((limit + 10)) cat "$work/line" >> "$logs/$name.out" &
+	tails+=($!)
+	read -ra words <<< "$append"
+	# See scripts/bench.py for the reasons of the first two.
+	GLIBC_TUNABLES=glibc.pthread.rseq=0 timeout --kill-after=5 "$limit" setarch -R \
+		"$uml" "mem=${mem}M" "initrd=$work/initrd" con=null con0=null,fd:2 \
+		ssl=null ssl1=null,fd:3 earlyprintk stderr=1 panic=-1 "${words[@]}" \
+		< /dev/null > "$logs/$name.console" 2>&1 3> "$work/line" &
+else
+	timeout --kill-after=5 "$limit" "${qemu[@]}" < /dev/null > "$work/qemu.err" 2>&1 &
+fi
+guest_pid=$!
+
+# tail ends by itself when the guest does.
 if [ $silent = 0 ]; then
-	tail -n +1 -s 0.2 -f --pid=$qemu_pid "$logs/$name.out" 2>/dev/null |
+	tail -n +1 -s 0.2 -f --pid=$guest_pid "$logs/$name.out" 2>/dev/null |
 		grep --line-buffered -v -F "$nonce" &
 	tails+=($!)
 fi
 if [ $console = 1 ]; then
-	tail -n +1 -s 0.2 -f --pid=$qemu_pid "$logs/$name.console" 2>/dev/null | tr -d '\r' &
+	tail -n +1 -s 0.2 -f --pid=$guest_pid "$logs/$name.console" 2>/dev/null | tr -d '\r' &
 	tails+=($!)
 fi
 
-qemu_status=0
-wait "$qemu_pid" || qemu_status=$?
-qemu_pid=
+guest_status=0
+wait "$guest_pid" || guest_status=$?
+guest_pid=
 for pid in "${tails[@]}"; do wait "$pid" || true; done
 
 sed -i 's/\r//g' "$logs/$name.console"
@@ -162,14 +178,14 @@ if grep -aE '^(<[0-9]+>)?\[ *[0-9]+\.[0-9]+\]' "$logs/$name.console" | grep -avE
 	head -n 40 "$work/bad" | sed 's/^/    /' >&2
 	exit 125
 fi
-if [ "$qemu_status" = 124 ] || [ "$qemu_status" = 137 ]; then
+if [ "$guest_status" = 124 ] || [ "$guest_status" = 137 ]; then
 	echo "vm: no end after $limit s; the last of build/log/$name.console:" >&2
 	tail -n 15 "$logs/$name.console" | sed 's/^/    /' >&2
 	exit 124
 fi
 if [ -z "$result" ]; then
-	echo "vm: the guest died (QEMU: $qemu_status); the last of build/log/$name.console:" >&2
-	cat "$work/qemu.err" >&2
+	echo "vm: the guest died (status: $guest_status); the last of build/log/$name.console:" >&2
+	[ -x "$uml" ] || cat "$work/qemu.err" >&2
 	tail -n 15 "$logs/$name.console" | sed 's/^/    /' >&2
 	exit 126
 fi
