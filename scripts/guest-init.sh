@@ -37,5 +37,6 @@ sync
 sleep 1
 printf '\n%s exit %d\n' "$(cat /vm/nonce)" $status > $out
 stty -F $out cooked 2>/dev/null
-# QEMU runs with -no-reboot; to power off would take ACPI.
+# QEMU runs with -no-reboot; to power off would take ACPI. User mode Linux would begin again.
+grep -q 'User Mode Linux' /proc/cpuinfo && poweroff -f
 reboot -f

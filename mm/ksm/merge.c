@@ -324,6 +324,7 @@ static void ksm_candidate_protect(struct ksm_batch *batch, struct ksm_candidate 
 	else
 		c->pte = pte_wrprotect(c->pte);
 	set_pte_at(batch->vma->vm_mm, c->work->address, ptep, c->pte);
+	c->pte = ptep_get(ptep);	/* an architecture may have bits of its own to set */
 }
 
 /* Step 5 */
