@@ -7,8 +7,8 @@
  * revisits. Both are worked off by ksm_settle().
  *
  * Locking: runs under the PTE lock, takes a bucket lock. Lifetime: work holds a reference to its
- * slot, a revisit also to a page. Failure: where the lists are full, the page stays SEEN and
- * comes again with the next pass. Tests: merge and yield tests in tools/testing/selftests/vm/.
+ * slot, a revisit also to a page. Failure: where the lists are full, the page comes again
+ * with the next pass, or the one after. Tests: merge and yield tests in tools/testing/selftests/vm/.
  */
 #include <linux/highmem.h>
 
@@ -84,9 +84,11 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
 }
 
 /*
- * Look for a partner, and put the item in the tree if it is not there and has none. An item with an
- * unresolved match stays in the tree while it is tried again, so that others find it. Each time it
- * takes another one: an mm whose lock can't be had keeps its page unmerged, but not others.
+ * Look for a partner, and put the item in the tree if it is not there and has no KSM page to share.
+ * An item with an unresolved match stays in the tree while it is tried again, so that others find
+ * it. It has an age from the start: where its mm's lock can't be had, nobody can note that it failed.
+ * Each time it takes another one: an mm whose lock can't be had keeps its page unmerged, but not
+ * others.
  */
 static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
 					 struct ksm_span *span, unsigned int pos,
@@ -108,6 +110,10 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos], turn);
 	if (peer) {
 		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
+		if (ksm_item_state(span, pos) == KSM_ITEM_SEEN) {
+			__ksm_unstable_insert(bucket, span, pos, content.key);
+			ksm_item_set_age(span, pos, 1);
+		}
 		return KSM_MATCH_PEER;
 	}
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)

@@ -124,6 +124,7 @@ static void ksm_note_outcomes(struct ksm_scan *scan, struct ksm_slot *slot,
 {
 	unsigned int i;
 
+	mmap_assert_locked(ksm_slot_mm(slot));
 	for (i = 0; i < nr; i++)
 		ksm_note_outcome(scan, slot, &work[i]);
 }
@@ -236,8 +237,6 @@ static unsigned int ksm_settle_work(struct ksm_scan *scan, unsigned int first)
 	if (ksm_settle_begin(scan, slot)) {
 		ksm_merge_and_note(scan, slot, &scan->work[first], i - first);
 		ksm_settle_end(scan, slot);
-	} else if (slot == scan->slot) {
-		ksm_note_outcomes(scan, slot, &scan->work[first], i - first);
 	}
 	while (first < i)
 		ksm_slot_put(scan->work[first++].slot);

@@ -388,12 +388,16 @@ static u64 ksm_window_detach(struct ksm_window *w)
 	return freed;
 }
 
-/* A span that a window or wake-up cuts is calm if all its parts were. */
+/*
+ * A span that a window or wake-up cuts is calm if all its parts were. The last part may lie before its
+ * end, where its area was cut.
+ */
 static void ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
 				  struct ksm_span *span, unsigned int first, unsigned int nr)
 {
 	span->restless |= !!(w->restless & ksm_window_bits(first, nr));
-	if (ksm_window_pos(w, first) + nr < span->nr)
+	if (ksm_window_pos(w, first) + nr < span->nr &&
+	    ksm_window_address(w, first + nr) < w->vma->vm_end)
 		return;
 	ksm_span_visited(span, scan->pass,
 			 READ_ONCE(scan->domain->knobs.smart_scan) && !span->restless);

@@ -121,9 +121,9 @@ static unsigned int ksm_batch_fill(struct ksm_scan *scan, struct ksm_slot *slot,
 	return i;
 }
 
-/* Returns false when others wait for the mm, or it is gone. */
-static bool ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work,
-			    unsigned int nr)
+/* Returns how many were tried: not all when others wait for the mm, or it is gone. */
+static unsigned int ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot,
+				    struct ksm_work *work, unsigned int nr)
 {
 	struct vm_area_struct *vma;
 	unsigned int i = 0;
@@ -138,10 +138,10 @@ static bool ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot, struct
 		if (scan->batch.nr)
 			ksm_batch_run(scan, &scan->batch);
 		if (mmap_lock_is_contended(vma->vm_mm) || ksm_mm_gone(vma->vm_mm))
-			return false;
+			break;
 		cond_resched();
 	}
-	return true;
+	return i;
 }
 
 /* What was not tried comes again with the next pass. */
@@ -185,11 +185,12 @@ static bool ksm_merge_again(struct ksm_work *work, unsigned int nr, unsigned int
  */
 void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *work, unsigned int nr)
 {
-	unsigned int merged = 0;
+	struct mm_struct *mm = ksm_slot_mm(slot);
+	unsigned int merged = 0, tried;
 
-	mmap_assert_locked(ksm_slot_mm(slot));
+	mmap_assert_locked(mm);
 	do {
-		if (!ksm_merge_round(scan, slot, work, nr))
-			return ksm_merge_give_up(work, nr);
-	} while (ksm_merge_again(work, nr, &merged));
+		tried = ksm_merge_round(scan, slot, work, nr);
+		ksm_merge_give_up(work + tried, nr - tried);
+	} while (tried == nr && !mmap_lock_is_contended(mm) && ksm_merge_again(work, nr, &merged));
 }

@@ -218,4 +218,31 @@ KSM_TEST(yield, two_thousand_equal_pages_of_a_newcomer)
 	EXPECT_EQ(0, ksm_child_end(&old));
 }
 
+/*
+ * An area loses its tail, and with it the tail of what is remembered of a run of pages. The rest has
+ * been still for long, and is looked at again as soon as anything.
+ */
+KSM_TEST(yield, the_rest_of_an_area_that_was_cut)
+{
+	const size_t pages = 16, bytes = pages * page_bytes();
+	char *area = area_map(2 * pages);
+
+	ASSERT_NE(NULL, area);
+	area += -(uintptr_t)area % bytes;
+	area_fill(area, pages, pages, self->seed);
+	ASSERT_EQ(0, ksm_set("smart_scan", 1));
+	ASSERT_EQ(0, area_mergeable(area, pages));
+	ASSERT_EQ(0, ksm_passes(20));
+	ASSERT_EQ(0, munmap(area + bytes / 2, bytes / 2));
+	for (int round = 0; round < 5; round++) {
+		/* Begin at another pass each time. */
+		ASSERT_EQ(0, ksm_passes(round + 8));
+		content_fill(area_page(area, round), self->seed, 100 + round);
+		content_fill(area_page(area, 7), self->seed, 100 + round);
+		ASSERT_EQ(0, ksm_passes(PASSES));
+		EXPECT_TRUE(pages_shared(area_page(area, round), area_page(area, 7)))
+			TH_LOG("round %d", round);
+	}
+}
+
 KSM_TEST_MAIN
