@@ -86,8 +86,7 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
 /*
  * Look for a partner, and put the item in the tree if it is not there and has no KSM page to share.
  * An item with an unresolved match stays in the tree while it is tried again, so that others find
- * it. It has an age from the start: where its mm's lock can't be had, nobody can note that it failed.
- * Each time it takes another one: an mm whose lock can't be had keeps its page unmerged, but not
+ * it. Each time it takes another one: an mm whose lock can't be had keeps its page unmerged, but not
  * others.
  */
 static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
@@ -110,10 +109,8 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos], turn);
 	if (peer) {
 		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
-		if (ksm_item_state(span, pos) == KSM_ITEM_SEEN) {
+		if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 			__ksm_unstable_insert(bucket, span, pos, content.key);
-			ksm_item_set_age(span, pos, 1);
-		}
 		return KSM_MATCH_PEER;
 	}
 	if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
@@ -148,8 +145,12 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 
 	if (match == KSM_MATCH_ROOM)
 		folio_put(folio);
-	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_PEER)
+	if (match == KSM_MATCH_ROOM || match == KSM_MATCH_PEER) {
 		ksm_want_work(scan, span, pos, content, KSM_WORK_ATTACH, page);
+		/* As if it had failed: without its mm's lock, nobody can note that it did. */
+		if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE)
+			ksm_item_set_age(span, pos, ksm_item_age(span, pos) + 1);
+	}
 	/* What failed before is not news, or else it would keep its span from backing off. */
 	return match == KSM_MATCH_NONE || match == KSM_MATCH_FULL || old ? KSM_VISIT_CALM :
 									   KSM_VISIT_RESTLESS;

@@ -115,7 +115,8 @@ static void ksm_note_outcome(struct ksm_scan *scan, struct ksm_slot *slot,
 		/* Whose fault it was goes behind. If all did, the order would be as before. */
 		if (work->kind == KSM_WORK_PROMOTE || work->outcome == KSM_OUTCOME_PINNED)
 			ksm_unstable_requeue(span, pos);
-		ksm_age(span, pos);
+		if (work->kind != KSM_WORK_ATTACH)	/* that has aged with its visit */
+			ksm_age(span, pos);
 	}
 }
 

@@ -389,15 +389,31 @@ static u64 ksm_window_detach(struct ksm_window *w)
 }
 
 /*
- * A span that a window or wake-up cuts is calm if all its parts were. The last part may lie before its
- * end, where its area was cut.
+ * Has a span pages behind a window that are still to come in this pass? They may lie in another area;
+ * or in none, where its area was cut.
  */
+static bool ksm_span_goes_on(const struct ksm_window *w, const struct ksm_span *span,
+			     unsigned int pos)
+{
+	unsigned long address = ksm_item_address(span, pos);
+	const unsigned long end = ksm_item_address(span, span->nr);
+	struct vm_area_struct *vma;
+
+	while (address < end) {
+		vma = find_vma_intersection(w->vma->vm_mm, address, end);
+		if (!vma || ksm_vma_scannable(vma))
+			return vma;
+		address = vma->vm_end;
+	}
+	return false;
+}
+
+/* A span that a window, an area or a wake-up cuts is calm if all its parts were. */
 static void ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
 				  struct ksm_span *span, unsigned int first, unsigned int nr)
 {
 	span->restless |= !!(w->restless & ksm_window_bits(first, nr));
-	if (ksm_window_pos(w, first) + nr < span->nr &&
-	    ksm_window_address(w, first + nr) < w->vma->vm_end)
+	if (ksm_span_goes_on(w, span, ksm_window_pos(w, first) + nr))
 		return;
 	ksm_span_visited(span, scan->pass,
 			 READ_ONCE(scan->domain->knobs.smart_scan) && !span->restless);

@@ -189,8 +189,8 @@ void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *wo
 	unsigned int merged = 0, tried;
 
 	mmap_assert_locked(mm);
-	do {
+	tried = ksm_merge_round(scan, slot, work, nr);
+	ksm_merge_give_up(work + tried, nr - tried);
+	while (tried == nr && !mmap_lock_is_contended(mm) && ksm_merge_again(work, nr, &merged))
 		tried = ksm_merge_round(scan, slot, work, nr);
-		ksm_merge_give_up(work + tried, nr - tried);
-	} while (tried == nr && !mmap_lock_is_contended(mm) && ksm_merge_again(work, nr, &merged));
 }

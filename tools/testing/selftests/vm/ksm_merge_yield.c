@@ -219,30 +219,47 @@ KSM_TEST(yield, two_thousand_equal_pages_of_a_newcomer)
 }
 
 /*
- * An area loses its tail, and with it the tail of what is remembered of a run of pages. The rest has
- * been still for long, and is looked at again as soon as anything.
+ * Sixteen pages that have been still for long are cut in two halves. The one at @first is looked at
+ * again as soon as anything.
  */
-KSM_TEST(yield, the_rest_of_an_area_that_was_cut)
+static void cut_in_two(struct __test_metadata *_metadata, uint64_t seed, int (*cut)(void *, size_t),
+		       size_t first)
 {
-	const size_t pages = 16, bytes = pages * page_bytes();
+	const size_t pages = 16, half = pages / 2, bytes = pages * page_bytes();
 	char *area = area_map(2 * pages);
 
 	ASSERT_NE(NULL, area);
 	area += -(uintptr_t)area % bytes;
-	area_fill(area, pages, pages, self->seed);
+	area_fill(area, pages, pages, seed);
 	ASSERT_EQ(0, ksm_set("smart_scan", 1));
 	ASSERT_EQ(0, area_mergeable(area, pages));
 	ASSERT_EQ(0, ksm_passes(20));
-	ASSERT_EQ(0, munmap(area + bytes / 2, bytes / 2));
-	for (int round = 0; round < 5; round++) {
+	ASSERT_EQ(0, cut(area_page(area, half), bytes / 2));
+	for (size_t round = 0; round < 5; round++) {
+		char *one = area_page(area, first + round), *last = area_page(area, first + half - 1);
+
 		/* Begin at another pass each time. */
 		ASSERT_EQ(0, ksm_passes(round + 8));
-		content_fill(area_page(area, round), self->seed, 100 + round);
-		content_fill(area_page(area, 7), self->seed, 100 + round);
+		content_fill(one, seed, 100 + round);
+		content_fill(last, seed, 100 + round);
 		ASSERT_EQ(0, ksm_passes(PASSES));
-		EXPECT_TRUE(pages_shared(area_page(area, round), area_page(area, 7)))
-			TH_LOG("round %d", round);
+		EXPECT_TRUE(pages_shared(one, last)) TH_LOG("round %zu", round);
 	}
+}
+
+KSM_TEST(yield, the_rest_of_an_area_that_lost_its_tail)
+{
+	cut_in_two(_metadata, self->seed, munmap, 0);
+}
+
+static int make_other_area(void *start, size_t bytes)
+{
+	return madvise(start, bytes, MADV_DONTFORK);
+}
+
+KSM_TEST(yield, the_second_of_two_areas_that_were_one)
+{
+	cut_in_two(_metadata, self->seed, make_other_area, 8);
 }
 
 KSM_TEST_MAIN
