@@ -7,8 +7,8 @@
  * revisits. Both are worked off by ksm_settle().
  *
  * Locking: runs under the PTE lock, takes a bucket lock. Lifetime: work holds a reference to its
- * slot, a revisit also to a page. Failure: where the lists are full, the page comes again
- * with the next pass, or the one after. Tests: merge and yield tests in tools/testing/selftests/vm/.
+ * slot, a revisit also to a page. Failure: where the lists are full, the page comes again with the
+ * next pass, or the one after. Tests: merge and yield tests in tools/testing/selftests/vm/.
  */
 #include <linux/highmem.h>
 
@@ -86,8 +86,8 @@ static bool ksm_zero_wanted(struct ksm_scan *scan, struct ksm_span *span, struct
 /*
  * Look for a partner, and put the item in the tree if it is not there and has no KSM page to share.
  * An item with an unresolved match stays in the tree while it is tried again, so that others find
- * it. Each time it takes another one: an mm whose lock can't be had keeps its page unmerged, but not
- * others.
+ * it. Each time it takes another one: an mm whose lock can't be had keeps its page unmerged, but
+ * not others.
  */
 static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucket *bucket,
 					 struct ksm_span *span, unsigned int pos,

@@ -389,8 +389,8 @@ static u64 ksm_window_detach(struct ksm_window *w)
 }
 
 /*
- * Has a span pages behind a window that are still to come in this pass? They may lie in another area;
- * or in none, where its area was cut.
+ * Has a span pages behind a window that are still to come in this pass? They may lie in another
+ * area; or in none, where its area was cut.
  */
 static bool ksm_span_goes_on(const struct ksm_window *w, const struct ksm_span *span,
 			     unsigned int pos)

@@ -236,7 +236,8 @@ static void cut_in_two(struct __test_metadata *_metadata, uint64_t seed, int (*c
 	ASSERT_EQ(0, ksm_passes(20));
 	ASSERT_EQ(0, cut(area_page(area, half), bytes / 2));
 	for (size_t round = 0; round < 5; round++) {
-		char *one = area_page(area, first + round), *last = area_page(area, first + half - 1);
+		char *one = area_page(area, first + round);
+		char *last = area_page(area, first + half - 1);
 
 		/* Begin at another pass each time. */
 		ASSERT_EQ(0, ksm_passes(round + 8));
