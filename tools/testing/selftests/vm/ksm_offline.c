@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "ksm_test.h"
 
@@ -85,44 +84,21 @@ static size_t pages_in(const void *area, uint64_t block)
 	return n;
 }
 
-/* Blocks that go offline when asked to; the tests' processes share what the first found out. */
-static struct good_blocks {
-	bool known;
-	uint64_t mask;
-} *good;
+/* Blocks that go offline when asked to: not those with memory from boot, or with a hole. */
+static uint64_t good_blocks;
 
-static __attribute__((constructor)) void share_good_blocks(void)
-{
-	good = mmap(NULL, sizeof(*good), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
-
-static bool block_on_node(uint64_t block, int node)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), MEMORY "memory%llu/node%d", (unsigned long long)block, node);
-	return !access(path, F_OK);
-}
-
-/*
- * Those of node 1 if there is one, since the kernel itself fills node 0, but for those with memory
- * from boot, or with a hole.
- */
 static void find_good_blocks(void)
 {
-	int node = !access("/sys/devices/system/node/node1", F_OK);
+	uint64_t block;
 
-	if (good->known)
-		return;
-	for (uint64_t block = 0; block < 64; block++) {
-		if (!block_on_node(block, node) ||
-		    !block_is(block, "valid_zones", "Movable") ||
+	good_blocks = 0;
+	for (block = 0; block < 64; block++) {
+		if (!block_is(block, "valid_zones", "Movable") ||
 		    !block_is(block, "state", "online"))
 			continue;
 		if (!block_set(block, "offline") && !block_set(block, "online_movable"))
-			good->mask |= 1ULL << block;
+			good_blocks |= 1ULL << block;
 	}
-	good->known = true;
 }
 
 static bool in_good_blocks(void *area)
@@ -130,7 +106,7 @@ static bool in_good_blocks(void *area)
 	for (size_t i = 0; i < PAGES; i++) {
 		uint64_t block = block_of(area_page(area, i));
 
-		if (block >= 64 || !(good->mask >> block & 1))
+		if (block >= 64 || !(good_blocks >> block & 1))
 			return false;
 	}
 	return true;
@@ -138,7 +114,7 @@ static bool in_good_blocks(void *area)
 
 /*
  * Merged pages in blocks that can go offline, NULL if there are none. What is allocated on the way
- * to them stays where it is.
+ * to them stays where it is; the last node comes first, since the kernel itself fills the others.
  */
 static void *merged(struct __test_metadata *_metadata, uint64_t seed)
 {
@@ -147,7 +123,7 @@ static void *merged(struct __test_metadata *_metadata, uint64_t seed)
 
 	find_good_blocks();
 	syscall(SYS_set_mempolicy, MPOL_PREFERRED, &nodes, 8);
-	for (int i = 0; good->mask && i < ATTEMPTS; i++) {
+	for (int i = 0; good_blocks && i < ATTEMPTS; i++) {
 		area = area_map(PAGES);
 		if (!area || madvise(area, PAGES * page_bytes(), MADV_POPULATE_WRITE))
 			return NULL;
@@ -170,10 +146,10 @@ static uint64_t block_to_go(void *area)
 	for (size_t i = 0; i < PAGES; i++) {
 		uint64_t block = block_of(area_page(area, i));
 
-		if (block < 64 && good->mask >> block & 1)
+		if (block < 64 && good_blocks >> block & 1)
 			return block;
 	}
-	return __builtin_ctzll(good->mask);
+	return __builtin_ctzll(good_blocks);
 }
 
 KSM_TEST(offline, merged_pages_move_and_stay_merged)
