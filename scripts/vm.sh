@@ -25,8 +25,8 @@
 #   -s               silent: only logs and complaints
 #
 # build/log/NAME.console gets the kernel's messages, build/log/NAME.out the command's
-# output. The exit status is the command's; 124 when time ran out; 125 when the
-# kernel complained on its console (those lines are printed); 126 when the guest died.
+# output. The exit status is the command's; 124 when time ran out; 125 when the kernel complained on
+# its console (those lines are printed, and what follows the first); 126 when the guest died.
 
 set -euo pipefail
 
@@ -176,6 +176,9 @@ if grep -aE '^(<[0-9]+>)?\[ *[0-9]+\.[0-9]+\]' "$logs/$name.console" | grep -avE
 		grep -aE "$complaints" > "$work/bad"; then
 	echo "vm: the kernel complained (build/log/$name.console):" >&2
 	head -n 40 "$work/bad" | sed 's/^/    /' >&2
+	echo "vm: from the first of them on:" >&2
+	head -n 1 "$work/bad" > "$work/first"
+	grep -a -F -x -A 40 -f "$work/first" "$logs/$name.console" | head -n 41 | sed 's/^/    /' >&2
 	exit 125
 fi
 if [ "$guest_status" = 124 ] || [ "$guest_status" = 137 ]; then

@@ -84,9 +84,12 @@ struct ksm_revisit {
  * @nr: number of pages
  * @ptep: their PTEs while mapped and locked, or NULL for a huge PMD
  * @huge: the first page, for a huge PMD; NULL if that is the huge zero page
+ * @merged: some of their items are MERGED
  * @span: the span of each page, or NULL
- * @page: the page to visit, or NULL
- * @dirty: its PTE is dirty
+ * @page: those to visit
+ * @covered: pages that have a span
+ * @visit: pages to visit
+ * @dirty: pages whose PTE is dirty
  * @due: pages whose span this pass visits
  * @scanned: pages visited
  * @restless: pages that changed, matched or wait
@@ -99,8 +102,11 @@ struct ksm_window {
 	unsigned int nr;
 	pte_t *ptep;
 	struct page *huge;
+	bool merged;
 	struct ksm_span *span[KSM_WINDOW_PAGES];
 	struct page *page[KSM_WINDOW_PAGES];
+	u64 covered;
+	u64 visit;
 	u64 dirty;
 	u64 due;
 	u64 scanned;

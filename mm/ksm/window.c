@@ -64,6 +64,8 @@ static void ksm_window_enter_span(struct ksm_scan *scan, struct ksm_window *w,
 		return;
 	for (i = first; i < first + nr; i++)
 		w->span[i] = span;
+	w->covered |= ksm_window_bits(first, nr);
+	w->merged |= span->merged;
 	if (!READ_ONCE(scan->domain->knobs.smart_scan) || ksm_span_due(span, scan->pass))
 		w->due |= ksm_window_bits(first, nr);
 	if (span->pass != scan->pass) {
@@ -91,17 +93,13 @@ static u64 ksm_window_uncovered(struct ksm_window *w, pmd_t *pmd)
 	pte_t *first, pte;
 	struct page *page;
 	pmd_t val = pmdp_get_lockless(pmd);
-	u64 uncovered = 0;
+	u64 uncovered = ksm_window_bits(0, w->nr) & ~w->covered;
 	unsigned int i;
 
-	for (i = 0; i < w->nr; i++) {
-		if (!w->span[i])
-			uncovered |= BIT_ULL(i);
-	}
-	if (pmd_trans_huge(val))
-		return is_huge_zero_pmd(val) ? 0 : uncovered;
 	if (!uncovered)
 		return 0;
+	if (pmd_trans_huge(val))
+		return is_huge_zero_pmd(val) ? 0 : uncovered;
 	first = pte_offset_map(pmd, w->start);
 	if (!first)
 		return 0;
@@ -194,13 +192,20 @@ static void ksm_window_check_merged(struct ksm_scan *scan, struct ksm_window *w,
 		w->detach |= BIT_ULL(i);
 }
 
+static void ksm_window_will_visit(struct ksm_window *w, unsigned int i, struct page *page)
+{
+	w->page[i] = page;
+	w->visit |= BIT_ULL(i);
+	prefetch(page);
+}
+
 /* First look at a PTE: have its struct page fetched. */
 static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsigned int i)
 {
+	struct page *page = NULL;
 	bool merged;
 	pte_t pte;
 
-	w->page[i] = NULL;
 	if (!w->span[i])
 		return;
 	merged = ksm_item_state(w->span[i], ksm_window_pos(w, i)) == KSM_ITEM_MERGED;
@@ -210,7 +215,7 @@ static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsign
 		if (merged)
 			w->detach |= BIT_ULL(i);
 		else if (w->huge)
-			w->page[i] = w->huge + i;
+			ksm_window_will_visit(w, i, w->huge + i);
 		else
 			ksm_window_forget(w, i);
 		return;
@@ -219,11 +224,11 @@ static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsign
 	if (merged)
 		return ksm_window_check_merged(scan, w, i, pte);
 	if (pte_present(pte)) {
-		w->page[i] = vm_normal_page(w->vma, ksm_window_address(w, i), pte);
+		page = vm_normal_page(w->vma, ksm_window_address(w, i), pte);
 		w->dirty |= (u64)!!pte_dirty(pte) << i;
 	}
-	if (w->page[i])
-		prefetch(w->page[i]);
+	if (page)
+		ksm_window_will_visit(w, i, page);
 	else
 		ksm_window_forget(w, i);
 }
@@ -262,14 +267,14 @@ static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, uns
 	const void *kaddr;
 	unsigned int line, pos;
 
-	if (!page)
+	if (!(w->visit & BIT_ULL(i)))
 		return;
 	folio = page_folio(page);
 	if (folio_test_ksm(folio)) {
-		w->page[i] = NULL;
+		w->visit &= ~BIT_ULL(i);
 		ksm_window_adopt(w, i, folio);
 	} else if (!ksm_page_mergeable(page, w->dirty & BIT_ULL(i))) {
-		w->page[i] = NULL;
+		w->visit &= ~BIT_ULL(i);
 		ksm_window_forget(w, i);
 	} else if (!PageHighMem(page)) {
 		kaddr = page_address(page);
@@ -284,7 +289,7 @@ static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, uns
 
 static void ksm_window_visit(struct ksm_scan *scan, struct ksm_window *w, unsigned int i)
 {
-	if (!w->page[i])
+	if (!(w->visit & BIT_ULL(i)))
 		return;
 	w->scanned |= BIT_ULL(i);
 	if (ksm_visit(scan, w->span[i], ksm_window_pos(w, i), w->page[i]) != KSM_VISIT_CALM)
@@ -307,8 +312,11 @@ static unsigned int ksm_window_run(struct ksm_scan *scan, struct ksm_window *w, 
 	unsigned int i;
 
 	scan->cost = 0;
+	w->visit = 0;
 	for (i = first; i < w->nr; i++)
 		ksm_window_fetch(scan, w, i);
+	if (!w->visit)
+		return w->nr;
 	ksm_window_classify_some(scan, w, first);
 	for (i = first; i < w->nr; i++) {
 		if ((i - first) % KSM_AHEAD_PAGES == 0)
@@ -451,17 +459,6 @@ static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 	scan->hold -= w->nr;
 }
 
-static bool ksm_window_has_merged(const struct ksm_window *w)
-{
-	unsigned int i;
-
-	for (i = 0; i < w->nr; i++) {
-		if (w->span[i] && w->span[i]->merged)
-			return true;
-	}
-	return false;
-}
-
 /**
  * ksm_window_scan - visit the pages of a window
  * @scan: the scanner; owns the slot in hand
@@ -481,6 +478,8 @@ void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *p
 	w->vma = vma;
 	w->start = start;
 	w->nr = nr;
+	w->merged = false;
+	w->covered = 0;
 	w->due = 0;
 	w->dirty = 0;
 	w->scanned = 0;
@@ -489,7 +488,7 @@ void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *p
 	w->moved = 0;
 	ksm_window_gather(scan, w);
 	ksm_window_cover(scan, w, pmd);
-	if (w->due || ksm_window_has_merged(w)) {
+	if (w->due || w->merged) {
 		ksm_window_visit_all(scan, w, pmd);
 		for (moved = w->moved; moved; moved &= moved - 1)
 			ksm_stable_follow_node(ksm_window_stable(w, __ffs64(moved)));

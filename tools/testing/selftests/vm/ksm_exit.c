@@ -4,6 +4,7 @@
  * survivors keep their bytes, and nothing of the dead stays in the counters.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -87,6 +88,81 @@ KSM_TEST(exit, does_not_wait_for_ksmd)
 	ASSERT_EQ(0, ksm_set("pages_to_scan", 20000));
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 1));
 	EXPECT_EQ(0, ksm_wait_value("pages_shared", 0));
+}
+
+#define FORKS	4
+#define KILLS_S	3
+
+/* Shares with its parent, breaks some of that, and has what merges anew: until it is killed. */
+static void victim(void *area, uint64_t seed)
+{
+	content_fill(area_page(area, 1), seed, 1);
+	area_new(32, 8, seed + 1);
+	for (;;)
+		pause();
+}
+
+/* Kill as many as this machine can start, print how many that are, return the longest wait. */
+static double kill_some(struct __test_metadata *_metadata, void *area, uint64_t seed,
+			const char *when)
+{
+	double start, longest = 0, end = ksm_now() + KILLS_S;
+	pid_t pid[FORKS] = { 0 };
+	unsigned int kills = 0;
+
+	for (unsigned int i = 0; ksm_now() < end; i = (i + 1) % FORKS) {
+		if (pid[i]) {
+			start = ksm_now();
+			ASSERT_EQ(0, kill(pid[i], SIGKILL));
+			ASSERT_EQ(pid[i], waitpid(pid[i], NULL, 0));
+			longest = ksm_now() - start > longest ? ksm_now() - start : longest;
+			kills++;
+		}
+		pid[i] = fork();
+		ASSERT_LE(0, pid[i]);
+		if (!pid[i])
+			victim(area, seed);
+	}
+	for (int i = 0; i < FORKS && pid[i]; i++) {
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
+	ksft_print_msg("%s: %.0f killed per second, the longest took %.1f ms\n", when,
+		       kills / (double)KILLS_S, longest * 1000);
+	return longest;
+}
+
+static void *unmerge_now_and_then(void *unused)
+{
+	while (!ksm_set("run", 2) && !ksm_start())
+		usleep(200000);
+	return NULL;
+}
+
+KSM_TEST(exit, killed_one_after_the_other)
+{
+	void *area = area_new(64, 16, self->seed);
+	pthread_t unmerger;
+	int64_t before;
+
+	ASSERT_NE(NULL, area);
+	before = ksm_get("general_profit");
+	kill_some(_metadata, area, self->seed, "ksmd stopped");
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 1));
+	ASSERT_EQ(0, ksm_start());
+	EXPECT_GT(5.0, kill_some(_metadata, area, self->seed, "ksmd scans"));
+	ASSERT_EQ(0, pthread_create(&unmerger, NULL, unmerge_now_and_then, NULL));
+	EXPECT_GT(5.0, kill_some(_metadata, area, self->seed, "and unmerges"));
+	ASSERT_EQ(0, pthread_cancel(unmerger));
+	ASSERT_EQ(0, pthread_join(unmerger, NULL));
+	EXPECT_EQ(0, area_wrong(area, 64, 16, self->seed));
+	ASSERT_EQ(0, ksm_unmerge());
+	ASSERT_EQ(0, munmap(area, 64 * page_bytes()));
+	ASSERT_EQ(0, ksm_passes(2));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_get("pages_unshared"));
+	ASSERT_EQ(0, ksm_unmerge());
+	EXPECT_EQ(before, ksm_get("general_profit"));
 }
 
 /* With run=0 no ksmd ever comes by to free what the dead leave behind. */
