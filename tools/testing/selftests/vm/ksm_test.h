@@ -21,7 +21,7 @@
 #include "ksm_page.h"
 #include "ksm_util.h"
 
-#define KSM_TEST_TIMEOUT 150
+#define KSM_TEST_TIMEOUT 300
 
 #define KSM_FIXTURE(name)						\
 	FIXTURE(name)							\
