@@ -12,7 +12,7 @@ CHECK_SECONDS ?=
 .NOTPARALLEL:
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
 	check-unit check-kunit check-vm check-torture check-matrix check-style check-docs \
-	torture mutants bench docs-check clean distclean
+	check-base-tests torture mutants bench docs-check clean distclean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ check-vm: deps ## kselftests on the debug kernel in QEMU
 
 check-torture: deps ## one minute of torture on the debug kernel
 	@scripts/check.sh torture
+
+check-base-tests: deps ## the base's own selftests on the debug kernel (TREE=mainline: on its)
+	@scripts/check.sh base-tests
 
 check-matrix: deps ## compile with other configurations, W=1
 	@scripts/check.sh matrix

@@ -6,8 +6,8 @@
 
 set -euo pipefail
 
-packages="linux-source-6.12 gcc libc6-dev make bc bison flex libelf-dev libssl-dev perl python3
-	xz-utils patch cpio rsync ccache busybox-static qemu-system-x86 sparse git"
+packages="linux-source-6.12 gcc libc6-dev make bc bison flex libelf-dev libssl-dev libnuma-dev perl
+	python3 xz-utils patch cpio rsync ccache busybox-static qemu-system-x86 sparse git"
 
 missing=()
 for package in $packages; do
