@@ -11,8 +11,8 @@ CHECK_SECONDS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
-	check-unit check-kunit check-vm check-torture check-matrix check-style check-docs \
-	check-base-tests torture mutants bench docs-check clean distclean
+	check-unit check-kunit check-vm check-kvm check-torture check-matrix check-style \
+	check-docs check-base-tests torture mutants bench docs-check clean distclean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ check-kunit: deps ## KUnit and a few kselftests in user mode Linux
 
 check-vm: deps ## kselftests on the debug kernel in QEMU
 	@scripts/check.sh vm
+
+check-kvm: deps ## guests of KVM with merged memory, nested in QEMU
+	@scripts/check.sh kvm
 
 check-torture: deps ## one minute of torture on the debug kernel
 	@scripts/check.sh torture
