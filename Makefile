@@ -38,7 +38,7 @@ kernel-mainline: mainline ## the small kernel with mainline's KSM, to compare
 demo: deps ## boot it and merge real files loaded by processes (FILES=DIR)
 	@FILES="$(FILES)" scripts/demo.sh
 
-check: deps ## run every test; ends with 'N passed, N failed' (CHECK_SECONDS=n)
+check: deps ## run the tests; ends with 'N passed, N failed' (CHECK_SECONDS=n)
 	@CHECK_SECONDS=$(CHECK_SECONDS) scripts/check.sh
 
 check-quick: deps ## unit tests and one boot

@@ -341,16 +341,12 @@ done
 compile_merging || exit 1
 wait
 
-# Time for one program at least, or there would be no result.
-seconds=${CHECK_UNTIL:+$((CHECK_UNTIL - $(date +%s)))}
-[ -z "$seconds" ] || [ "$seconds" -gt 10 ] || seconds=10
-
 log=base-tests
 [ "$TREE" = linux ] || log=base-tests-$TREE
 # Without pages of 1 GiB, which no guest here has memory for: cow would have some 20 tests to skip.
 "$top/scripts/vm.sh" -l "$log" -m 3072 -t "${VM_TIMEOUT:-7200}" -d 512M -n 2 -a "$(guest_clock)" \
 	-q '-cpu max,-pdpe1gb' -f "$programs:/tests" "$TREE-${VM_CONFIG:-debug}" \
-	"SECONDS_LEFT=$seconds sh /tests/run.sh" | flatten
+	"SECONDS_LEFT=$(seconds_left) sh /tests/run.sh" | flatten
 status=("${PIPESTATUS[@]}")
 result $((status[0] == 125)) "base-tests: no complaint on the console"
 [ "${status[*]}" = '0 0' ]

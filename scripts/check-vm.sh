@@ -12,17 +12,14 @@ tree && guest_programs && kernel "$TREE" "${VM_CONFIG:-debug}" || exit 1
 
 # guest NAME KERNEL-ARGUMENTS PROGRAM ...: the status is that of vm.sh.
 guest() {
-	local name=$1 arguments=$2 seconds
+	local name=$1 arguments=$2
 	shift 2
 
 	[ $# -gt 0 ] || return 0
-	# Time for one program at least, or there would be no result.
-	seconds=${CHECK_UNTIL:+$((CHECK_UNTIL - $(date +%s)))}
-	[ -z "$seconds" ] || [ "$seconds" -gt 10 ] || seconds=10
 	"$top/scripts/vm.sh" -l "$name" -m 3072 -t "${VM_TIMEOUT:-3600}" -d 1G -d 1G \
 		-n 2 -a "$(guest_clock) mem=2816M movablecore=1G$arguments" -f "$tests/vm:/tests" \
 		"$TREE-${VM_CONFIG:-debug}" \
-		"KSM_FRESH_BOOT=1 KSM_TIME_FACTOR=10 KSM_SECONDS=$seconds sh /tests/run.sh $*"
+		"KSM_FRESH_BOOT=1 KSM_TIME_FACTOR=10 KSM_SECONDS=$(seconds_left) sh /tests/run.sh $*"
 }
 
 programs=("$@")

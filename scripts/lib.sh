@@ -42,6 +42,15 @@ beside() {
 	"$@" &
 }
 
+# seconds_left: until CHECK_UNTIL, if that is set; time for one program at least, or there would be
+# no result.
+seconds_left() {
+	local seconds=${CHECK_UNTIL:+$((CHECK_UNTIL - $(date +%s)))}
+
+	[ -z "$seconds" ] || [ "$seconds" -gt 10 ] || seconds=10
+	echo "$seconds"
+}
+
 # kernel TREE CONFIG [ARGUMENTS]: builds it, with progress on standard error.
 kernel() { "$top/scripts/kbuild.sh" "$@" >&2; }
 

@@ -46,7 +46,7 @@ say() { printf '  MUTANT  %s\n' "$*" >&2; }
 die() { echo "mutants: $*" >&2; exit 1; }
 
 # read_list: fills the tables below from stanzas of `key: value`, parted by blank lines.
-declare -A breaks file func from to wants machine
+declare -A breaks file func from to wants
 all=()
 read_list() {
 	local line key value name=
@@ -69,7 +69,6 @@ read_list() {
 		from)	from[$name]=${value//'\n'/$'\n'} ;;
 		to)	to[$name]=${value//'\n'/$'\n'} ;;
 		tests)	wants[$name]=$value ;;
-		machine) machine[$name]=$value ;;
 		*)	die "$list: what is '$key'?" ;;
 		esac
 	done < "$list"
@@ -217,7 +216,8 @@ run_guest() {
 	case $status in
 	0) ;;
 	125)	{ echo "# ---- console"
-		  sed -n '2s/^ *\(\[[^]]*\] *\)*/not ok /p' "$log-guest.log"; } >> "$out" ;;
+		  sed -n '/^vm: the kernel complained/{n;s/^ *\(\[[^]]*\] *\)*/not ok /p;q}' "$log-guest.log"
+		} >> "$out" ;;
 	*)	{ echo "# ---- guest"
 		  sed -n '1s/^vm: \(.*\);.*/not ok \1/p' "$log-guest.log"; } >> "$out" ;;
 	esac
@@ -228,9 +228,12 @@ lane_of() {
 	local test
 
 	for test in ${wants[$1]}; do
-		[[ $test != ksm_* || $uml_programs == *" $test "* ]] || machine[$1]=qemu
+		if [[ $test == ksm_* && $uml_programs != *" $test "* ]]; then
+			echo vm
+			return
+		fi
 	done
-	[ "${machine[$1]-}" = qemu ] && echo vm || echo uml
+	echo uml
 }
 
 # wanted unit|guest NAME ...: the programs that these mutants are for, each once.

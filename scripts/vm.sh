@@ -178,7 +178,7 @@ if grep -aE '^(<[0-9]+>)?\[ *[0-9]+\.[0-9]+\]' "$logs/$name.console" | grep -avE
 	head -n 40 "$work/bad" | sed 's/^/    /' >&2
 	echo "vm: from the first of them on:" >&2
 	head -n 1 "$work/bad" > "$work/first"
-	grep -a -F -x -A 40 -f "$work/first" "$logs/$name.console" | head -n 41 | sed 's/^/    /' >&2
+	grep -a -F -x -m 1 -A 40 -f "$work/first" "$logs/$name.console" | sed 's/^/    /' >&2
 	exit 125
 fi
 if [ "$guest_status" = 124 ] || [ "$guest_status" = 137 ]; then

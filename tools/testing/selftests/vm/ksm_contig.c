@@ -140,7 +140,7 @@ KSM_TEST(contig, compaction_while_pages_merge_and_break)
 /* The contiguous memory area that is there from boot on */
 static struct {
 	char dir[300];
-	uint64_t first, pages;
+	int64_t first, pages;
 } cma;
 
 static int64_t cma_number(const char *file)
@@ -174,7 +174,7 @@ static bool cma_find(void)
 	}
 	if (dir)
 		closedir(dir);
-	return cma.pages > 0;
+	return cma.first > 0 && cma.pages > 0;
 }
 
 static size_t pages_in_cma(void *area, size_t pages)
@@ -182,7 +182,7 @@ static size_t pages_in_cma(void *area, size_t pages)
 	size_t n = 0;
 
 	for (size_t i = 0; i < pages; i++)
-		n += page_pfn(area_page(area, i)) - cma.first < cma.pages;
+		n += page_pfn(area_page(area, i)) - cma.first < (uint64_t)cma.pages;
 	return n;
 }
 
