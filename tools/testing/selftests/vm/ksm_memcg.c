@@ -16,11 +16,14 @@
 #define PAGES		(4 * CONTENTS)
 
 /* Stacks and the like come and go. */
-#define EXPECT_NEAR(want, got)							\
+#define NEAR		16
+
+#define EXPECT_NEAR(want, ...)							\
 	do {									\
-		int64_t __want = (want), __got = (got);				\
+		int64_t __want = (want), __got;					\
 										\
-		EXPECT_GE(16, llabs(__want - __got))				\
+		__got = charged_settles(__want, (char[]){ __VA_ARGS__, 0 });	\
+		EXPECT_GE(NEAR, llabs(__want - __got))				\
 			TH_LOG("want %lld, got %lld", (long long)__want,	\
 			       (long long)__got);				\
 	} while (0)
@@ -53,6 +56,26 @@ static int64_t charged(char group)
 
 	snprintf(path, sizeof(path), GROUPS "ksm_test_%c/memory.stat", group);
 	return ksm_file_field(path, "anon") / (int64_t)page_bytes();
+}
+
+/*
+ * The same for several cgroups together, once it is near what is wanted. The kernel lets
+ * memory.stat be off by 64 pages a processor, and brings it up to date every 2 seconds.
+ */
+static int64_t charged_settles(int64_t want, const char *groups)
+{
+	double end = ksm_now() + 10;
+	int64_t sum;
+
+	do {
+		sum = 0;
+		for (const char *group = groups; *group; group++)
+			sum += charged(*group);
+		if (llabs(sum - want) <= NEAR)
+			break;
+		usleep(100000);
+	} while (ksm_now() < end);
+	return sum;
 }
 
 static long load(long pages)
@@ -97,16 +120,16 @@ KSM_TEST(memcg, one_cgroup_pays_for_what_it_holds)
 	if (base == KSM_NOTHING)
 		SKIP(return, "no memory cgroup");
 	ASSERT_EQ(0, ksm_child_call(&child, load, PAGES));
-	EXPECT_NEAR(base + PAGES, charged('a'));
+	EXPECT_NEAR(base + PAGES, 'a');
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(CONTENTS, ksm_get("pages_shared"));
-	EXPECT_NEAR(base + CONTENTS, charged('a'));
+	EXPECT_NEAR(base + CONTENTS, 'a');
 	ASSERT_EQ(0, ksm_set("run", 2));
-	EXPECT_NEAR(base + PAGES, charged('a'));
+	EXPECT_NEAR(base + PAGES, 'a');
 	ASSERT_EQ(0, ksm_child_call(&child, free_all, PAGES));
-	EXPECT_NEAR(base, charged('a'));
+	EXPECT_NEAR(base, 'a');
 	EXPECT_EQ(0, ksm_child_end(&child));
-	EXPECT_NEAR(0, charged('a'));
+	EXPECT_NEAR(0, 'a');
 	remove_group('a');
 }
 
@@ -124,17 +147,18 @@ KSM_TEST(memcg, two_cgroups_pay_once)
 	ASSERT_EQ(0, ksm_child_call(&b, load, CONTENTS));
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(CONTENTS, ksm_get("pages_shared"));
-	EXPECT_NEAR(base_a + base_b + CONTENTS, charged('a') + charged('b'));
+	EXPECT_NEAR(base_a + base_b + CONTENTS, 'a', 'b');
 
 	/* Who writes pays for the copies; the other keeps what there was. */
 	ASSERT_EQ(0, ksm_child_call(&b, write_all, CONTENTS));
-	EXPECT_LE(base_b + CONTENTS, charged('b') + 16);
+	EXPECT_NEAR(base_a + base_b + 2 * CONTENTS, 'a', 'b');
+	EXPECT_LE(base_b + CONTENTS - NEAR, charged('b'));
 	EXPECT_EQ(0, ksm_child_call(&a, wrong, CONTENTS));
 	EXPECT_EQ(CONTENTS, ksm_child_call(&b, wrong, CONTENTS));
 	EXPECT_EQ(0, ksm_child_end(&a));
 	EXPECT_EQ(0, ksm_child_end(&b));
-	EXPECT_NEAR(0, charged('a'));
-	EXPECT_NEAR(0, charged('b'));
+	EXPECT_NEAR(0, 'a');
+	EXPECT_NEAR(0, 'b');
 	remove_group('a');
 	remove_group('b');
 }
@@ -222,15 +246,15 @@ KSM_TEST(memcg, copies_of_what_was_in_swap_are_paid_for)
 			frames++;
 	}
 	EXPECT_LT(CONTENTS, frames);
-	EXPECT_NEAR(base_a + base_b + frames, charged('a') + charged('b'));
+	EXPECT_NEAR(base_a + base_b + frames, 'a', 'b');
 	/* Merged again, they are paid for once. */
 	ASSERT_EQ(0, ksm_passes(8));
 	EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
-	EXPECT_NEAR(base_a + base_b + CONTENTS, charged('a') + charged('b'));
+	EXPECT_NEAR(base_a + base_b + CONTENTS, 'a', 'b');
 	EXPECT_EQ(0, ksm_child_end(&a));
 	EXPECT_EQ(0, ksm_child_end(&b));
-	EXPECT_NEAR(0, charged('a'));
-	EXPECT_NEAR(0, charged('b'));
+	EXPECT_NEAR(0, 'a');
+	EXPECT_NEAR(0, 'b');
 	remove_group('a');
 	remove_group('b');
 	EXPECT_EQ(0, ksm_swap_off(device));
