@@ -39,8 +39,19 @@ static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned
 	};
 }
 
-static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-			     struct ksm_content content, struct page *peer)
+/**
+ * ksm_want_revisit - have an item looked at when the walk is at rest
+ * @scan: the scanner
+ * @span: the item's span
+ * @pos: its position
+ * @content: what its content should be
+ * @peer: the page that hit it, or NULL
+ * @tries: how many others with the same key were looked at for @peer in vain
+ *
+ * Context: owner of the slot, or bucket lock held while the item is UNSTABLE.
+ */
+void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+		      struct ksm_content content, struct page *peer, unsigned int tries)
 {
 	if (scan->nr_revisits == ARRAY_SIZE(scan->revisit))
 		return;
@@ -52,6 +63,7 @@ static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsig
 		.address = ksm_item_address(span, pos),
 		.content = content,
 		.peer = peer,
+		.tries = tries,
 	};
 }
 
@@ -65,7 +77,7 @@ static void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsig
  */
 void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos)
 {
-	ksm_want_revisit(scan, span, pos, (struct ksm_content) {}, NULL);
+	ksm_want_revisit(scan, span, pos, (struct ksm_content) {}, NULL, 0);
 }
 
 /* The content that a page of zeroes has at the place of @page. */
@@ -108,7 +120,7 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	turn = ksm_item_age(span, pos) ? scan->pass >> KSM_AGE_MAX : 0;
 	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos], turn);
 	if (peer) {
-		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
+		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page, 0);
 		if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 			__ksm_unstable_insert(bucket, span, pos, content.key);
 		return KSM_MATCH_PEER;

@@ -46,7 +46,7 @@
  * @sleep_millisecs: between two wake-ups
  * @max_page_sharing: mappings of one KSM page, written under scan_sem when nothing is shared
  * @use_zero_pages: map the zero page where a page holds zeroes
- * @smart_scan: back off from spans that do not change
+ * @smart_scan: back off from pages that do not change
  * @chains_prune_millisecs: idle stable nodes are looked for not more often than this
  * @advisor: scan-time, the advisor sets @pages_to_scan after each pass
  * @advice: its limits

@@ -69,12 +69,14 @@ struct ksm_work {
  * @content: what its content should be, for the match with @peer
  * @peer: a page that seems to be equal; a reference. NULL: the item is no longer alone with its
  *	sample
+ * @tries: how many others with the same key were looked at for @peer in vain
  */
 struct ksm_revisit {
 	struct ksm_slot *slot;
 	unsigned long address;
 	struct ksm_content content;
 	struct page *peer;
+	unsigned int tries;
 };
 
 /**
@@ -90,7 +92,7 @@ struct ksm_revisit {
  * @covered: pages that have a span
  * @visit: pages to visit
  * @dirty: pages whose PTE is dirty
- * @due: pages whose span this pass visits
+ * @due: pages that this pass visits, unless they are merged
  * @scanned: pages visited
  * @restless: pages that changed, matched or wait
  * @detach: merged items whose PTE maps something else
@@ -228,6 +230,8 @@ enum ksm_visit {
 
 enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 			 struct page *page);
+void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
+		      struct ksm_content content, struct page *peer, unsigned int tries);
 void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos);
 
 /* settle.c */

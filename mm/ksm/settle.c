@@ -32,17 +32,40 @@ static void ksm_age(struct ksm_span *span, unsigned int pos)
 }
 
 /*
+ * The page of an item in the tree is not what the page that hit it looks for: keys may collide.
+ * Put it behind its equals, and look at the next of those.
+ */
+static void ksm_revisit_next(struct ksm_scan *scan, struct ksm_revisit *revisit)
+{
+	const u64 key = revisit->content.key;
+	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	struct ksm_item *item;
+
+	if (revisit->tries == KSM_PEERS)
+		return;
+	spin_lock(&bucket->lock);
+	item = __ksm_unstable_peer(bucket, key, NULL, 0);
+	if (item)
+		ksm_want_revisit(scan, ksm_item_span(item), ksm_item_pos(item), revisit->content,
+				 revisit->peer, revisit->tries + 1);
+	spin_unlock(&bucket->lock);
+}
+
+/*
  * Compare the page of an item in the tree with the one that hit it, and if equal have it promoted.
  */
 static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit,
 			      struct ksm_span *span, unsigned int pos, struct page *page)
 {
-	if (page == revisit->peer || ksm_page_pinned(revisit->peer) ||
-	    PageHWPoison(revisit->peer))
+	const bool same = page == revisit->peer;
+
+	if (!same && (ksm_page_pinned(revisit->peer) || PageHWPoison(revisit->peer)))
 		return;	/* nothing is wrong with this one; the other tries again */
-	if (!pages_identical(page, revisit->peer)) {
+	if (same || !pages_identical(page, revisit->peer)) {
 		ksm_unstable_requeue(span, pos);
-		ksm_age(span, pos);
+		if (!same)
+			ksm_age(span, pos);
+		ksm_revisit_next(scan, revisit);
 		return;
 	}
 	scan->promote[scan->nr_promotes++] = (struct ksm_work) {

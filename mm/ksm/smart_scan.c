@@ -1,39 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Back-off by span. Policy layer, pure: no locks of its own, cannot fail.
+ * Back-off by page, in step. Policy layer, pure: no locks of its own, cannot fail.
  *
- * A span in which nothing changed is visited every 2nd, 4th, then 7th pass. Not every 8th: a change
- * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. The
- * items of a span that is not due stay in the tree, so a page that changes meanwhile elsewhere
- * still meets them.
+ * A page that does not change is visited every 2nd, 4th, then 7th pass. Not every 8th: a change
+ * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. Which passes
+ * these are is a matter of the pass number alone, so pages that back off are visited together and
+ * meet. The items of pages that are not due stay in the tree, so one that changes meanwhile
+ * elsewhere still meets them.
+ *
+ * How often a page was calm, up to 3 times, is kept as two bits: span->calm[1], span->calm[0].
  * Tests: tools/testing/ksm/smart_scan_test.c.
  */
 #include "smart_scan.h"
 
-#define KSM_PERIOD_MAX	7
-
 /**
- * ksm_span_due - should this pass visit a span
+ * ksm_span_due - which pages of a span should a pass visit
  * @span: the span
  * @pass: number of the pass
  *
- * Return: whether it should.
+ * Return: their positions.
  */
-bool ksm_span_due(const struct ksm_span *span, u32 pass)
+u16 ksm_span_due(const struct ksm_span *span, u32 pass)
 {
-	return pass % span->period == 0;
+	const u16 once = span->calm[0] & ~span->calm[1];
+	const u16 twice = ~span->calm[0] & span->calm[1];
+	const u16 often = span->calm[0] & span->calm[1];
+	u16 due = ~(once | twice | often);
+
+	if (pass % 2 == 0)
+		due |= once;
+	if (pass % 4 == 0)
+		due |= twice;
+	if (pass % 7 == 0)
+		due |= often;
+	return due;
 }
 
 /**
- * ksm_span_visited - note the outcome of a visit
+ * ksm_span_visited - note the outcome of visits
  * @span: the span
- * @pass: number of the pass
- * @calm: no item changed, matched or waits
+ * @calm: positions of pages that were visited, and did neither change nor match nor wait
+ * @restless: those of pages that did, visited or not
  */
-void ksm_span_visited(struct ksm_span *span, u32 pass, bool calm)
+void ksm_span_visited(struct ksm_span *span, u16 calm, u16 restless)
 {
-	span->pass = pass;
-	span->period = calm ? min(span->period * 2, KSM_PERIOD_MAX) : 1;
+	const u16 low = span->calm[0], high = span->calm[1];
+
+	span->calm[0] = ((low ^ calm) | (low & high)) & ~restless;
+	span->calm[1] = (high | (low & calm)) & ~restless;
 }
 
 /**
@@ -42,8 +56,8 @@ void ksm_span_visited(struct ksm_span *span, u32 pass, bool calm)
  * @pos: its position
  * @pass: number of the pass
  *
- * Return: true in each (1 << age)th pass while the item has an age; at each visit, if the span has
- * backed off, or if the item was hit and has no age yet.
+ * Return: true in each (1 << age)th pass while the item has an age; at each visit, if its page is
+ * visited seldom, or if the item was hit and has no age yet.
  */
 bool ksm_item_retry_due(const struct ksm_span *span, unsigned int pos, u32 pass)
 {
@@ -51,5 +65,5 @@ bool ksm_item_retry_due(const struct ksm_span *span, unsigned int pos, u32 pass)
 
 	if (!age)
 		return ksm_item_marked(span, pos, KSM_MARK_HIT);
-	return span->period > 1 || !(pass & ((1U << age) - 1));
+	return ((span->calm[0] | span->calm[1]) >> pos & 1) || !(pass & ((1U << age) - 1));
 }

@@ -41,7 +41,6 @@ void ksm_span_init(struct ksm_span *span, struct ksm_slot *slot, unsigned long b
 	span->block = block;
 	span->first = first;
 	span->nr = nr;
-	span->period = 1;
 	for (pos = 0; pos < nr; pos++)
 		span->items[pos].leaf.key = pos;
 }

@@ -91,8 +91,7 @@ enum ksm_mark {
  * @merged: items MERGED
  * @first: number in the block of the first page; constant
  * @nr: number of items; constant
- * @period: visited when the pass number divides by it
- * @restless: part of it was visited in this pass and was not calm
+ * @calm: how often in a row each page was calm, see smart_scan.c
  * @items: the items
  *
  * All that is neither constant nor said otherwise belongs to the owner of the slot, see slot.h.
@@ -110,8 +109,7 @@ struct ksm_span {
 	u16 merged;
 	u8 first;
 	u8 nr;
-	u8 period;
-	bool restless;
+	u16 calm[2];
 	struct ksm_item items[] __aligned(16);
 };
 

@@ -15,8 +15,6 @@
 #include "unstable.h"
 #include "slot.h"
 
-#define KSM_PEERS	4
-
 static struct ksm_item *ksm_leaf_item(struct ksm_leaf *leaf)
 {
 	return container_of(leaf, struct ksm_item, leaf);
@@ -169,7 +167,7 @@ void __ksm_unstable_tell(struct ksm_bucket *bucket, u64 key)
  * __ksm_unstable_peer - find another item with the same key
  * @bucket: of @key
  * @key: position bits 0
- * @self: the item that asks
+ * @self: the item that asks, or NULL
  * @turn: which one of the first KSM_PEERS, counted round
  *
  * The item is told that it was hit.
@@ -186,7 +184,7 @@ struct ksm_item *__ksm_unstable_peer(struct ksm_bucket *bucket, u64 key,
 
 	lockdep_assert_held(&bucket->lock);
 	for (; leaf && ksm_leaf_key(leaf) == key && nr < KSM_PEERS; leaf = ksm_leaf_next(leaf)) {
-		if (leaf != &self->leaf)
+		if (ksm_leaf_item(leaf) != self)
 			peer[nr++] = leaf;
 	}
 	if (!nr)

@@ -5,6 +5,8 @@
 
 #include "span.h"
 
+#define KSM_PEERS	4	/* of those with a key, how many are looked at */
+
 void __ksm_unstable_insert(struct ksm_bucket *bucket, struct ksm_span *span, unsigned int pos,
 			   u64 key);
 void ksm_unstable_insert(struct ksm_span *span, unsigned int pos, u64 key);

@@ -59,6 +59,7 @@ static void ksm_window_enter_span(struct ksm_scan *scan, struct ksm_window *w,
 				  struct ksm_span *span)
 {
 	unsigned int nr, i, first = ksm_window_part(w, span, &nr);
+	u64 due = U16_MAX;
 
 	if (!nr)
 		return;
@@ -66,8 +67,9 @@ static void ksm_window_enter_span(struct ksm_scan *scan, struct ksm_window *w,
 		w->span[i] = span;
 	w->covered |= ksm_window_bits(first, nr);
 	w->merged |= span->merged;
-	if (!READ_ONCE(scan->domain->knobs.smart_scan) || ksm_span_due(span, scan->pass))
-		w->due |= ksm_window_bits(first, nr);
+	if (READ_ONCE(scan->domain->knobs.smart_scan))
+		due = ksm_span_due(span, scan->pass);
+	w->due |= due >> ksm_window_pos(w, first) << first & ksm_window_bits(first, nr);
 	if (span->pass != scan->pass) {
 		span->pass = scan->pass;
 		scan->slot->nr_met++;
@@ -396,41 +398,32 @@ static u64 ksm_window_detach(struct ksm_window *w)
 	return freed;
 }
 
-/*
- * Has a span pages behind a window that are still to come in this pass? They may lie in another
- * area; or in none, where its area was cut.
- */
-static bool ksm_span_goes_on(const struct ksm_window *w, const struct ksm_span *span,
-			     unsigned int pos)
+/* What the bits of pages [first, first + nr) of the window are as positions in their span. */
+static u16 ksm_window_positions(const struct ksm_window *w, u64 bits, unsigned int first,
+				unsigned int nr)
 {
-	unsigned long address = ksm_item_address(span, pos);
-	const unsigned long end = ksm_item_address(span, span->nr);
-	struct vm_area_struct *vma;
-
-	while (address < end) {
-		vma = find_vma_intersection(w->vma->vm_mm, address, end);
-		if (!vma || ksm_vma_scannable(vma))
-			return vma;
-		address = vma->vm_end;
-	}
-	return false;
+	return (bits & ksm_window_bits(first, nr)) >> first << ksm_window_pos(w, first);
 }
 
-/* A span that a window, an area or a wake-up cuts is calm if all its parts were. */
-static void ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
-				  struct ksm_span *span, unsigned int first, unsigned int nr)
+/* Note what became of the visits to a span; returns how many of its pages were not due. */
+static unsigned int ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
+					  struct ksm_span *span)
 {
-	span->restless |= !!(w->restless & ksm_window_bits(first, nr));
-	if (ksm_span_goes_on(w, span, ksm_window_pos(w, first) + nr))
-		return;
-	ksm_span_visited(span, scan->pass,
-			 READ_ONCE(scan->domain->knobs.smart_scan) && !span->restless);
-	span->restless = false;
+	unsigned int nr, first = ksm_window_part(w, span, &nr);
+	const u16 part = ksm_window_positions(w, U64_MAX, first, nr);
+	const u16 due = ksm_window_positions(w, w->due, first, nr);
+	const u16 restless = ksm_window_positions(w, w->restless, first, nr);
+
+	if (READ_ONCE(scan->domain->knobs.smart_scan))
+		ksm_span_visited(span, due & ~restless, restless);
+	else
+		ksm_span_visited(span, 0, part);
+	return hweight16((span->seen | span->unstable) & part & ~due);
 }
 
 static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 {
-	unsigned int i, first, nr, scanned = hweight64(w->scanned);
+	unsigned int i, scanned = hweight64(w->scanned);
 	struct ksm_span *span = NULL;
 	unsigned long skipped = 0;
 
@@ -438,18 +431,13 @@ static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 		if (!w->span[i] || w->span[i] == span)
 			continue;
 		span = w->span[i];
-		first = ksm_window_part(w, span, &nr);
 		if (ksm_span_empty(span) && span->pass == scan->pass) {
 			/* as if not met: to be swept */
 			span->pass--;
 			scan->slot->nr_met--;
 			continue;
 		}
-		if (!(w->due & BIT_ULL(i)))
-			skipped += hweight16((span->seen | span->unstable) &
-					     (ksm_window_bits(0, nr) << ksm_window_pos(w, first)));
-		else
-			ksm_window_leave_span(scan, w, span, first, nr);
+		skipped += ksm_window_leave_span(scan, w, span);
 	}
 	scan->news |= !!w->restless;
 	ksm_stat_add(&scan->domain->stats, KSM_STAT_SCANNED, scanned);

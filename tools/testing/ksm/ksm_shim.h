@@ -27,6 +27,7 @@
 #define clamp(val, lo, hi)	min_t(typeof(val), max_t(typeof(val), val, lo), hi)
 
 #ifndef U32_MAX
+#define U16_MAX		((u16)~0U)
 #define U32_MAX		((u32)~0U)
 #endif
 #ifndef U64_MAX

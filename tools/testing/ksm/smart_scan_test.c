@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of mm/ksm/smart_scan.c: what a scanner does with one span is played through for every phase
- * of the pass number and every length of calm.
+ * Tests of mm/ksm/smart_scan.c: what a scanner does with the pages of one span is played through for
+ * every phase of the pass number and every length of calm.
  */
 #include "smart_scan.h"
 #include "ksm_test.h"
@@ -24,13 +24,15 @@ static void start(struct ksm_span *span)
 	ksm_span_init(span, NULL, 0, 0, 0);
 }
 
-/* One pass over the span. Return whether it was visited. */
+/* One pass over a span whose pages are all calm, or all not. Return whether they were visited. */
 static bool scan(struct ksm_span *span, u32 pass, bool calm)
 {
-	if (!ksm_span_due(span, pass))
+	const u16 due = ksm_span_due(span, pass);
+
+	EXPECT(!due || due == U16_MAX, "pass %u: 0x%x", pass, due);
+	if (!due)
 		return false;
-	ksm_span_visited(span, pass, calm);
-	EXPECT_EQ(span->pass, pass);
+	ksm_span_visited(span, calm ? due : 0, calm ? 0 : due);
 	return true;
 }
 
@@ -163,6 +165,41 @@ static void calm_spans_are_visited_together(void)
 	}
 }
 
+/* What happens to one page does not matter to its neighbours. */
+static void pages_back_off_one_by_one(void)
+{
+	static const unsigned int period[] = { 1, 2, 4, 7 };
+	unsigned int round, pass, pos, times[16];
+	struct ksm_span span;
+	u16 due, want, restless;
+
+	for (round = 0; round < 200; round++) {
+		const u32 first = start_pass(ksm_random_below(2 * PHASES));
+		const unsigned int unrest = 1 + ksm_random_below(16);
+
+		start(&span);
+		memset(times, 0, sizeof(times));
+		for (pass = 0; pass < 100; pass++) {
+			due = ksm_span_due(&span, first + pass);
+			want = 0;
+			restless = 0;
+			for (pos = 0; pos < 16; pos++) {
+				want |= ((first + pass) % period[times[pos]] == 0) << pos;
+				/* A merged page can bring news when it is not due. */
+				restless |= (ksm_random_below(4 * unrest) == 0) << pos;
+			}
+			EXPECT_EQ(due, want);
+			for (pos = 0; pos < 16; pos++) {
+				if (restless >> pos & 1)
+					times[pos] = 0;
+				else if (due >> pos & 1)
+					times[pos] = min(times[pos] + 1, 3U);
+			}
+			ksm_span_visited(&span, due & ~restless, restless);
+		}
+	}
+}
+
 static void retries_come_by_age(void)
 {
 	unsigned int age, pos, phase, i;
@@ -216,6 +253,7 @@ static const struct ksm_test tests[] = {
 	{ "a span that changes is visited in every pass", restless_spans_are_always_visited },
 	{ "a calm span is visited in every 7th pass, and 4 times more", calm_spans_are_left_alone },
 	{ "calm spans are visited in the same passes", calm_spans_are_visited_together },
+	{ "pages back off one by one", pages_back_off_one_by_one },
 	{ "ages 1, 2, 3 are retried once in 2, 4, 8 passes, age 0 never", retries_come_by_age },
 	{ "a hit is retried each time, until it has an age", hits_are_retried_until_they_age },
 };

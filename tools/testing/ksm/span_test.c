@@ -39,7 +39,7 @@ static void init_makes_all_items_none(void)
 			EXPECT_EQ(span->block, 77);
 			EXPECT_EQ(span->first, first);
 			EXPECT_EQ(span->nr, nr);
-			EXPECT_EQ(span->period, 1);
+			EXPECT_EQ(span->calm[0] | span->calm[1], 0);
 			for (pos = 0; pos < nr; pos++) {
 				EXPECT_EQ(ksm_item_state(span, pos), KSM_ITEM_NONE);
 				EXPECT_EQ(ksm_item_age(span, pos), 0);

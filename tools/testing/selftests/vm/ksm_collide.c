@@ -139,6 +139,30 @@ KSM_TEST(collide, equals_among_others_meet_in_every_phase)
 	}
 }
 
+/* As soon as they would without the others, in whatever order they come. */
+KSM_TEST(collide, equals_among_others_meet_at_once)
+{
+	static const char *const order[] = { "0011", "0101", "0110", "012012", "012210", "001122" };
+	char *area = area_map(6);
+
+	if (!usual_bits[0])
+		SKIP(return, "needs CONFIG_KSM_DEBUG");
+	ASSERT_EQ(0, weaken_keys());
+	ASSERT_NE(NULL, area);
+	ASSERT_EQ(0, area_mergeable(area, 6));
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		size_t pages = strlen(order[i]);
+
+		for (size_t k = 0; k < pages; k++)
+			collide_page(area_page(area, k), self->seed, 0, order[i][k] - '0');
+		ASSERT_EQ(0, ksm_step(2));
+		EXPECT_EQ(pages / 2, ksm_get("pages_sharing")) TH_LOG("%s", order[i]);
+		EXPECT_EQ(pages / 2, area_frames(area, pages));
+		ASSERT_EQ(0, madvise(area, 6 * page_bytes(), MADV_DONTNEED));
+		ASSERT_EQ(0, ksm_step(1));
+	}
+}
+
 /* Each chain of KSM pages has one content. */
 KSM_TEST(collide, chains_stay_apart)
 {
