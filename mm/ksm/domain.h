@@ -21,9 +21,11 @@
 #define _MM_KSM_DOMAIN_H
 
 #include <linux/hashtable.h>
+#include <linux/highmem.h>
 #include <linux/ksm.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/prefetch.h>
 #include <linux/rwsem.h>
 #include <linux/wait.h>
 
@@ -127,6 +129,26 @@ static inline u32 ksm_node_salt(const struct ksm_domain *domain, int nid)
 static inline struct ksm_domain *ksm_mm_domain(struct mm_struct *mm)
 {
 	return &ksm_host;
+}
+
+#define KSM_PREFETCH_BYTES	SZ_4K	/* where pages are larger, the CPU has understood by then */
+
+/**
+ * ksm_prefetch_page - have the content of a page fetched, while another one is read
+ * @page: the page; need not be there any more
+ *
+ * Always inline: GCC drops calls of functions that do nothing but prefetch.
+ */
+static __always_inline void ksm_prefetch_page(struct page *page)
+{
+	const void *kaddr;
+	unsigned int offset;
+
+	if (PageHighMem(page))
+		return;
+	kaddr = page_address(page);
+	for (offset = 0; offset < min(PAGE_SIZE, KSM_PREFETCH_BYTES); offset += L1_CACHE_BYTES)
+		prefetch(kaddr + offset);
 }
 
 #endif /* _MM_KSM_DOMAIN_H */

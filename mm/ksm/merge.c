@@ -352,10 +352,17 @@ static void ksm_batch_protect(struct ksm_batch *batch)
 /* Step 6 */
 static void ksm_batch_compare(struct ksm_batch *batch)
 {
-	struct ksm_candidate *c;
+	struct ksm_candidate *c, *next;
 
 	for (c = batch->candidate; c < batch->candidate + batch->nr; c++) {
-		if (c->live && c->target && !pages_identical(c->page, c->target))
+		if (!c->live || !c->target)
+			continue;
+		next = c + 1;
+		if (next < batch->candidate + batch->nr && next->live && next->target) {
+			ksm_prefetch_page(next->page);
+			ksm_prefetch_page(next->target);
+		}
+		if (!pages_identical(c->page, c->target))
 			ksm_candidate_fail(c, KSM_OUTCOME_DIFFERS);
 	}
 }

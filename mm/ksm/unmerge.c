@@ -16,7 +16,6 @@
 #include <linux/mmu_context.h>
 #include <linux/oom.h>
 #include <linux/pagewalk.h>
-#include <linux/prefetch.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -76,7 +75,6 @@ static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long en
 		if (!page)
 			continue;
 		found->address[found->nr++] = addr;
-		prefetch(page_address(page));	/* the fault will copy it */
 	}
 	pte_unmap_unlock(first, ptl);
 	return found->nr == KSM_BREAK_BATCH;

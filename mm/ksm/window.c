@@ -289,10 +289,28 @@ static void ksm_window_classify(struct ksm_scan *scan, struct ksm_window *w, uns
 	}
 }
 
+/* The next page to be visited after @i, if it will be read as a whole; or NULL. */
+static struct page *ksm_window_next_crowded(const struct ksm_window *w, unsigned int i)
+{
+	const u64 later = w->visit & ~ksm_window_bits(0, i + 1);
+	unsigned int next;
+
+	if (!later)
+		return NULL;
+	next = __ffs64(later);
+	return ksm_item_marked(w->span[next], ksm_window_pos(w, next), KSM_MARK_CROWDED) ?
+		w->page[next] : NULL;
+}
+
 static void ksm_window_visit(struct ksm_scan *scan, struct ksm_window *w, unsigned int i)
 {
+	struct page *next;
+
 	if (!(w->visit & BIT_ULL(i)))
 		return;
+	next = ksm_window_next_crowded(w, i);
+	if (next)
+		ksm_prefetch_page(next);
 	w->scanned |= BIT_ULL(i);
 	if (ksm_visit(scan, w->span[i], ksm_window_pos(w, i), w->page[i]) != KSM_VISIT_CALM)
 		w->restless |= BIT_ULL(i);
