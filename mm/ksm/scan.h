@@ -87,7 +87,7 @@ struct ksm_revisit {
  * @ptep: their PTEs while mapped and locked, or NULL for a huge PMD
  * @huge: the first page, for a huge PMD; NULL if that is the huge zero page
  * @merged: some of their items are MERGED
- * @span: the span of each page, or NULL
+ * @span: the span of each page that has one
  * @page: those to visit
  * @covered: pages that have a span
  * @visit: pages to visit

@@ -82,7 +82,6 @@ static void ksm_window_gather(struct ksm_scan *scan, struct ksm_window *w)
 	unsigned long last = (ksm_window_address(w, w->nr) - 1) >> (PAGE_SHIFT + KSM_BLOCK_SHIFT);
 	struct ksm_span *span;
 
-	memset(w->span, 0, sizeof(w->span));
 	for (; block <= last; block++) {
 		for (span = xa_load(&scan->slot->spans, block); span; span = span->next)
 			ksm_window_enter_span(scan, w, span);
@@ -132,8 +131,7 @@ static void ksm_window_cover(struct ksm_scan *scan, struct ksm_window *w, pmd_t 
 		if (!span)
 			return;
 		ksm_window_enter_span(scan, w, span);
-		for (; i < w->nr && w->span[i] == span; i++)
-			uncovered &= ~BIT_ULL(i);
+		uncovered &= ~w->covered;
 	}
 }
 
@@ -208,7 +206,7 @@ static void ksm_window_fetch(struct ksm_scan *scan, struct ksm_window *w, unsign
 	bool merged;
 	pte_t pte;
 
-	if (!w->span[i])
+	if (!(w->covered & BIT_ULL(i)))
 		return;
 	merged = ksm_item_state(w->span[i], ksm_window_pos(w, i)) == KSM_ITEM_MERGED;
 	if (!merged && !(w->due & BIT_ULL(i)))
@@ -425,9 +423,9 @@ static u16 ksm_window_positions(const struct ksm_window *w, u64 bits, unsigned i
 
 /* Note what became of the visits to a span; returns how many of its pages were not due. */
 static unsigned int ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
-					  struct ksm_span *span)
+					  struct ksm_span *span, unsigned int first,
+					  unsigned int nr)
 {
-	unsigned int nr, first = ksm_window_part(w, span, &nr);
 	const u16 part = ksm_window_positions(w, U64_MAX, first, nr);
 	const u16 due = ksm_window_positions(w, w->due, first, nr);
 	const u16 restless = ksm_window_positions(w, w->restless, first, nr);
@@ -441,21 +439,21 @@ static unsigned int ksm_window_leave_span(struct ksm_scan *scan, struct ksm_wind
 
 static void ksm_window_leave(struct ksm_scan *scan, struct ksm_window *w)
 {
-	unsigned int i, scanned = hweight64(w->scanned);
-	struct ksm_span *span = NULL;
+	unsigned int first, nr, scanned = hweight64(w->scanned);
 	unsigned long skipped = 0;
+	struct ksm_span *span;
+	u64 left;
 
-	for (i = 0; i < w->nr; i++) {
-		if (!w->span[i] || w->span[i] == span)
-			continue;
-		span = w->span[i];
+	for (left = w->covered; left; left &= ~ksm_window_bits(first, nr)) {
+		span = w->span[__ffs64(left)];
+		first = ksm_window_part(w, span, &nr);
 		if (ksm_span_empty(span) && span->pass == scan->pass) {
 			/* as if not met: to be swept */
 			span->pass--;
 			scan->slot->nr_met--;
 			continue;
 		}
-		skipped += ksm_window_leave_span(scan, w, span);
+		skipped += ksm_window_leave_span(scan, w, span, first, nr);
 	}
 	scan->news |= !!w->restless;
 	ksm_stat_add(&scan->domain->stats, KSM_STAT_SCANNED, scanned);
