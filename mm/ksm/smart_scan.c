@@ -3,10 +3,10 @@
  * Back-off by page, in step. Policy layer, pure: no locks of its own, cannot fail.
  *
  * A page that does not change is visited every 2nd, 4th, then 7th pass. Not every 8th: a change
- * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. Which passes
- * these are is a matter of the pass number alone, so pages that back off are visited together and
- * meet. The items of pages that are not due stay in the tree, so one that changes meanwhile
- * elsewhere still meets them.
+ * is noticed at one visit and merged at the next pass, and both have to fit in 8 passes. Which
+ * passes these are is a matter of the pass number alone, so pages that back off are visited
+ * together and meet. The items of pages that are not due stay in the tree, so one that changes
+ * meanwhile elsewhere still meets them.
  *
  * How often a page was calm, up to 3 times, is kept as two bits: span->calm[1], span->calm[0].
  * Tests: tools/testing/ksm/smart_scan_test.c.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of mm/ksm/smart_scan.c: what a scanner does with the pages of one span is played through for
- * every phase of the pass number and every length of calm.
+ * Tests of mm/ksm/smart_scan.c: what a scanner does with the pages of one span is played through
+ * for every phase of the pass number and every length of calm.
  */
 #include "smart_scan.h"
 #include "ksm_test.h"
