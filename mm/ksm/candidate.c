@@ -46,25 +46,29 @@ static void ksm_want_work(struct ksm_scan *scan, struct ksm_span *span, unsigned
  * @pos: its position
  * @content: what its content should be
  * @peer: the page that hit it, or NULL
- * @tries: how many others with the same key were looked at for @peer in vain
  *
  * Context: owner of the slot, or bucket lock held while the item is UNSTABLE.
+ * Return: the entry in the list, or NULL if that is full.
  */
-void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-		      struct ksm_content content, struct page *peer, unsigned int tries)
+struct ksm_revisit *ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span,
+				     unsigned int pos, struct ksm_content content,
+				     struct page *peer)
 {
+	struct ksm_revisit *revisit;
+
 	if (scan->nr_revisits == ARRAY_SIZE(scan->revisit))
-		return;
+		return NULL;
+	revisit = &scan->revisit[scan->nr_revisits++];
 	ksm_slot_get(span->slot);
 	if (peer)
 		get_page(peer);
-	scan->revisit[scan->nr_revisits++] = (struct ksm_revisit) {
+	*revisit = (struct ksm_revisit) {
 		.slot = span->slot,
 		.address = ksm_item_address(span, pos),
 		.content = content,
 		.peer = peer,
-		.tries = tries,
 	};
+	return revisit;
 }
 
 /**
@@ -77,7 +81,7 @@ void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int
  */
 void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos)
 {
-	ksm_want_revisit(scan, span, pos, (struct ksm_content) {}, NULL, 0);
+	ksm_want_revisit(scan, span, pos, (struct ksm_content) {}, NULL);
 }
 
 /* The content that a page of zeroes has at the place of @page. */
@@ -120,7 +124,7 @@ static enum ksm_match __ksm_find_partner(struct ksm_scan *scan, struct ksm_bucke
 	turn = ksm_item_age(span, pos) ? scan->pass >> KSM_AGE_MAX : 0;
 	peer = __ksm_unstable_peer(bucket, content.key, &span->items[pos], turn);
 	if (peer) {
-		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page, 0);
+		ksm_want_revisit(scan, ksm_item_span(peer), ksm_item_pos(peer), content, page);
 		if (ksm_item_state(span, pos) == KSM_ITEM_SEEN)
 			__ksm_unstable_insert(bucket, span, pos, content.key);
 		return KSM_MATCH_PEER;
@@ -148,7 +152,7 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 		ksm_item_set_key(span, pos, content.key);
 	if (ksm_zero_wanted(scan, span, page, content)) {
 		ksm_want_work(scan, span, pos, content, KSM_WORK_ZERO, page);
-		return KSM_VISIT_RESTLESS;
+		return old ? KSM_VISIT_CALM : KSM_VISIT_RESTLESS;
 	}
 
 	spin_lock(&bucket->lock);
@@ -163,7 +167,7 @@ static enum ksm_visit ksm_decide_crowded(struct ksm_scan *scan, struct ksm_span 
 		if (ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE)
 			ksm_item_set_age(span, pos, ksm_item_age(span, pos) + 1);
 	}
-	/* What failed before is not news, or else it would keep its span from backing off. */
+	/* What failed before is not news, or else its page would never back off. */
 	return match == KSM_MATCH_NONE || match == KSM_MATCH_FULL || old ? KSM_VISIT_CALM :
 									   KSM_VISIT_RESTLESS;
 }
@@ -203,11 +207,12 @@ static bool ksm_decide_sample(struct ksm_scan *scan, struct ksm_span *span, unsi
 static enum ksm_visit ksm_decide(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 				 struct page *page, const void *kaddr, struct ksm_content content)
 {
+	const bool old = ksm_item_age(span, pos);
 	u32 full;
 
 	if (!ksm_key_full(content.key)) {
 		if (!ksm_decide_sample(scan, span, pos, page, content.key))
-			return ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE ?
+			return old || ksm_item_state(span, pos) == KSM_ITEM_UNSTABLE ?
 				KSM_VISIT_CALM : KSM_VISIT_RESTLESS;
 		full = ksm_visit_full(scan, kaddr, &content.check);
 		content.key = ksm_key(ksm_key_sample(content.key), full);

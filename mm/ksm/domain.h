@@ -135,7 +135,7 @@ static inline struct ksm_domain *ksm_mm_domain(struct mm_struct *mm)
 
 /**
  * ksm_prefetch_page - have the content of a page fetched, while another one is read
- * @page: the page; need not be there any more
+ * @page: the page; what it holds may change meanwhile
  *
  * Always inline: GCC drops calls of functions that do nothing but prefetch.
  */

@@ -11,7 +11,10 @@
 #define KSM_HOLD_PAGES		512U
 #define KSM_HOLD_WORK		64U	/* settle while the pages are in the cache */
 #define KSM_BATCH_PAGES		16U
-/* A visited page may revisit a lone item and a peer, and the lone item one more. */
+/*
+ * A visited page may revisit a lone item and a peer, and the lone item one more. Where keys collide
+ * there may be more; those that find no room are left to a later pass.
+ */
 #define KSM_REVISITS		(3 * KSM_HOLD_PAGES)
 
 /**
@@ -70,6 +73,7 @@ struct ksm_work {
  * @peer: a page that seems to be equal; a reference. NULL: the item is no longer alone with its
  *	sample
  * @tries: how many others with the same key were looked at for @peer in vain
+ * @first: the first of these, to notice that they come round; not to be followed
  */
 struct ksm_revisit {
 	struct ksm_slot *slot;
@@ -77,6 +81,7 @@ struct ksm_revisit {
 	struct ksm_content content;
 	struct page *peer;
 	unsigned int tries;
+	const struct ksm_item *first;
 };
 
 /**
@@ -230,8 +235,9 @@ enum ksm_visit {
 
 enum ksm_visit ksm_visit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
 			 struct page *page);
-void ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos,
-		      struct ksm_content content, struct page *peer, unsigned int tries);
+struct ksm_revisit *ksm_want_revisit(struct ksm_scan *scan, struct ksm_span *span,
+				     unsigned int pos, struct ksm_content content,
+				     struct page *peer);
 void ksm_want_lone_revisit(struct ksm_scan *scan, struct ksm_span *span, unsigned int pos);
 
 /* settle.c */

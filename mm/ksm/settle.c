@@ -3,8 +3,8 @@
  * Work off what the visits of a chunk found. Engine layer.
  *
  * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one
- * that was hit is compared with the page that hit it and, if equal, promoted. Then, when no page
- * is held any more, all pages for which there should now be a KSM page are attached, mm by mm. At
+ * that was hit is compared with the page that hit it and, if equal, promoted; if not, another one
+ * with that key is looked at. Then, when no page is held any more, all pages for which there should now be a KSM page are attached, mm by mm. At
  * last, a page that was promoted but found nobody to share it is broken again.
  *
  * Locking: called without locks below scan_sem; takes mmap_lock for read by some tries, one at a
@@ -32,23 +32,31 @@ static void ksm_age(struct ksm_span *span, unsigned int pos)
 }
 
 /*
- * The page of an item in the tree is not what the page that hit it looks for: keys may collide.
- * Put it behind its equals, and look at the next of those.
+ * An item is not what the page that hit it looks for: keys may collide, or it maps that very page.
+ * Put it behind its equals, and have the next of those looked at.
  */
-static void ksm_revisit_next(struct ksm_scan *scan, struct ksm_revisit *revisit)
+static void ksm_revisit_next(struct ksm_scan *scan, struct ksm_revisit *revisit,
+			     struct ksm_span *span, unsigned int pos)
 {
 	const u64 key = revisit->content.key;
+	const struct ksm_item *first = revisit->first ?: &span->items[pos];
 	struct ksm_bucket *bucket = ksm_forest_bucket(&scan->domain->forest, key);
+	struct ksm_revisit *next = NULL;
 	struct ksm_item *item;
 
+	ksm_unstable_requeue(span, pos);
 	if (revisit->tries == KSM_PEERS)
 		return;
 	spin_lock(&bucket->lock);
 	item = __ksm_unstable_peer(bucket, key, NULL, 0);
-	if (item)
-		ksm_want_revisit(scan, ksm_item_span(item), ksm_item_pos(item), revisit->content,
-				 revisit->peer, revisit->tries + 1);
+	if (item && item != first)
+		next = ksm_want_revisit(scan, ksm_item_span(item), ksm_item_pos(item),
+					revisit->content, revisit->peer);
 	spin_unlock(&bucket->lock);
+	if (next) {
+		next->tries = revisit->tries + 1;
+		next->first = first;
+	}
 }
 
 /*
@@ -62,10 +70,9 @@ static void ksm_revisit_match(struct ksm_scan *scan, struct ksm_revisit *revisit
 	if (!same && (ksm_page_pinned(revisit->peer) || PageHWPoison(revisit->peer)))
 		return;	/* nothing is wrong with this one; the other tries again */
 	if (same || !pages_identical(page, revisit->peer)) {
-		ksm_unstable_requeue(span, pos);
 		if (!same)
 			ksm_age(span, pos);
-		ksm_revisit_next(scan, revisit);
+		ksm_revisit_next(scan, revisit, span, pos);
 		return;
 	}
 	scan->promote[scan->nr_promotes++] = (struct ksm_work) {

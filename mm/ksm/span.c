@@ -121,6 +121,9 @@ void ksm_item_move(struct ksm_stats *stats, struct ksm_span *span, unsigned int 
 	case KSM_ITEM_NONE:
 		ksm_item_unmark(span, pos, KSM_MARK_CROWDED);
 		ksm_item_set_age(span, pos, 0);
+		/* What comes there next is not known to be calm. */
+		span->calm[0] &= ~bit;
+		span->calm[1] &= ~bit;
 		break;
 	}
 	if (to != KSM_ITEM_NONE)

@@ -85,7 +85,7 @@ enum ksm_mark {
  * @marks: 2 bits an item, see enum ksm_mark. Set by the owner or, while the item is UNSTABLE, by
  *	whoever holds the bucket lock of its key, so atomic; cleared by the owner
  * @ages: 2 bits an item: an unresolved match is tried again each 1 << age passes
- * @pass: the pass that visited the span last
+ * @pass: the pass that met the span last
  * @seen: items SEEN
  * @unstable: items UNSTABLE
  * @merged: items MERGED

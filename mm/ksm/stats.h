@@ -19,7 +19,7 @@ enum ksm_stat {
 	KSM_STAT_CHAINS,	/* contents that have more than one stable node */
 	KSM_STAT_DUPS,		/* stable nodes of those contents */
 	KSM_STAT_SCANNED,	/* pages visited since boot */
-	KSM_STAT_SKIPPED,	/* pages not visited because their span was not due */
+	KSM_STAT_SKIPPED,	/* pages not visited because they were not due */
 	KSM_STAT_METADATA,	/* bytes held in spans, stable nodes, orphans and slots */
 	NR_KSM_STATS
 };

@@ -421,7 +421,7 @@ static u16 ksm_window_positions(const struct ksm_window *w, u64 bits, unsigned i
 	return (bits & ksm_window_bits(first, nr)) >> first << ksm_window_pos(w, first);
 }
 
-/* Note what became of the visits to a span; returns how many of its pages were not due. */
+/* Note what became of the visits to a span; returns how many pages were passed over. */
 static unsigned int ksm_window_leave_span(struct ksm_scan *scan, struct ksm_window *w,
 					  struct ksm_span *span, unsigned int first,
 					  unsigned int nr)
@@ -493,13 +493,14 @@ void ksm_window_scan(struct ksm_scan *scan, struct vm_area_struct *vma, pmd_t *p
 	ksm_window_gather(scan, w);
 	ksm_window_cover(scan, w, pmd);
 	if (w->due || w->merged) {
-		ksm_window_visit_all(scan, w, pmd);
+		if (!ksm_window_visit_all(scan, w, pmd))
+			w->restless |= w->due & ~w->scanned;
 		for (moved = w->moved; moved; moved &= moved - 1)
 			ksm_stable_follow_node(ksm_window_stable(w, __ffs64(moved)));
-		again = ksm_window_detach(w);
+		again = ksm_window_detach(w) & w->due;
 		if (again) {
 			due = w->due;
-			w->due &= again;
+			w->due = again;
 			ksm_window_visit_all(scan, w, pmd);
 			w->due = due;
 		}
