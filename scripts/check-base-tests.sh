@@ -3,7 +3,7 @@
 #
 # The base's own selftests (tools/testing/selftests/mm) that use KSM, or what KSM changes, on the
 # debug kernel in QEMU; unmodified, but linked statically, as guests have no libraries. Their TAP is
-# made flat, a line for each of their tests. Those that know nothing of KSM run a second time with
+# made flat, a line for each of their tests. Some that know nothing of KSM run a second time with
 # PR_SET_MEMORY_MERGE and a busy ksmd, which none of them may notice.
 #
 # Arguments name programs to run instead of all. What the guest says is in build/log/base-tests.out.
@@ -54,11 +54,16 @@ list_jobs() {
 	job status 300 'ksm_functional_tests ksm_fork_exec_child' \
 		'./merging ./ksm_functional_tests ksm_fork_exec_child'
 
-	for program in heading:mkdirty heading:cow one:mrelease_test message:madv_populate \
+	for program in heading:mkdirty one:mrelease_test message:madv_populate heading:cow \
 	    message:pagemap_ioctl; do
 		name=${program#*:}
 		job "${program%:*}" 1200 "$name" "./$name"
-		job "${program%:*}" 1200 "$name while merging" "./merging ./$name"
+		# The last two compare what two looks at a page table say, and give up if that is not
+		# the same: as when ksmd splits a huge page, whose PTEs are migration entries meanwhile.
+		case $name in
+		cow | pagemap_ioctl) ;;
+		*) job "${program%:*}" 1200 "$name while merging" "./merging ./$name" ;;
+		esac
 	done
 }
 

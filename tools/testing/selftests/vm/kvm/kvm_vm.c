@@ -193,6 +193,19 @@ bool vm_pages_have(const struct vm_pages *pages, size_t page)
 	       (page - pages->first) / pages->step < pages->count;
 }
 
+static void report_exit(const struct vm *vm)
+{
+	const struct kvm_run *run = vm->run;
+	struct kvm_regs regs = {};
+
+	ioctl(vm->cpu, KVM_GET_REGS, &regs);
+	ksft_print_msg("guest: unexpected exit %u at 0x%llx\n", run->exit_reason, regs.rip);
+	if (run->exit_reason == KVM_EXIT_MMIO)
+		ksft_print_msg("guest: %s %u bytes at 0x%llx\n",
+			       run->mmio.is_write ? "writes" : "reads", run->mmio.len,
+			       run->mmio.phys_addr);
+}
+
 /* Let the guest do one call; what it counted. */
 long vm_call(struct vm *vm, uint32_t op, const struct vm_pages *pages)
 {
@@ -210,7 +223,7 @@ long vm_call(struct vm *vm, uint32_t op, const struct vm_pages *pages)
 			return -errno;
 	}
 	if (vm->run->exit_reason != KVM_EXIT_IO || vm->run->io.port != GUEST_PORT) {
-		ksft_print_msg("guest: unexpected exit %u\n", vm->run->exit_reason);
+		report_exit(vm);
 		return -EIO;
 	}
 	return vm->box->result;
