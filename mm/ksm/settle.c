@@ -4,8 +4,9 @@
  *
  * First the revisits, mm by mm: an item that is not alone any more gets its full digest, and one
  * that was hit is compared with the page that hit it and, if equal, promoted; if not, another one
- * with that key is looked at. Then, when no page is held any more, all pages for which there should now be a KSM page are attached, mm by mm. At
- * last, a page that was promoted but found nobody to share it is broken again.
+ * with that key is looked at. Then, when no page is held any more, all pages for which there
+ * should now be a KSM page are attached, mm by mm. At last, a page that was promoted but found
+ * nobody to share it is broken again.
  *
  * Locking: called without locks below scan_sem; takes mmap_lock for read by some tries, one at a
  * time.
