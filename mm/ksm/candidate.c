@@ -15,7 +15,7 @@
 #include "scan.h"
 #include "smart_scan.h"
 
-#define KSM_COST_SAMPLE	2
+#define KSM_COST_SAMPLE	1
 #define KSM_COST_FULL	6
 
 static u32 ksm_visit_full(struct ksm_scan *scan, const void *kaddr, u32 *check)

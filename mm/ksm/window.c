@@ -23,7 +23,7 @@
 #include "scan.h"
 #include "smart_scan.h"
 
-#define KSM_COST_LIMIT		128	/* of visits under one PTE lock, see ksm_visit() */
+#define KSM_COST_LIMIT		64	/* of visits under one PTE lock, see ksm_visit() */
 #define KSM_AHEAD_PAGES		8U	/* looked at before as many others are visited */
 #define KSM_OWNER_CHECKED	8	/* passes between two looks at a merged folio */
 
