@@ -237,11 +237,15 @@ KSM_TEST(merge, read_only_memory_is_merged_too)
 static void *offered;
 static char *equal_to_it;
 
-/* Offers what it has from its parent, and makes pages that are equal to it. */
-static long offer_inherited(long seed)
+static long offer_inherited(long unused)
+{
+	return area_mergeable(offered, 20);
+}
+
+static long make_equals(long seed)
 {
 	equal_to_it = area_new(20, 20, seed);
-	return !equal_to_it || area_mergeable(offered, 20);
+	return !equal_to_it;
 }
 
 static long offered_sharing(long arg)
@@ -253,22 +257,35 @@ static long offered_sharing(long arg)
 	return n;
 }
 
-/* A parent that offers nothing has no KSM page, whatever its child does. */
-KSM_TEST(merge, pages_that_fork_shares_with_who_offers_nothing)
+/* A parent that offers nothing has no KSM page, whatever its child does, and whoever comes first. */
+static void inherited_and_equals(struct __test_metadata *_metadata, uint64_t seed,
+				 ksm_child_fn first, ksm_child_fn second)
 {
 	struct ksm_child child;
 
 	offered = area_map(20);
 	ASSERT_NE(NULL, offered);
-	area_fill(offered, 20, 20, self->seed);
+	area_fill(offered, 20, 20, seed);
 	ASSERT_EQ(0, ksm_child_start(&child));
-	ASSERT_EQ(0, ksm_child_call(&child, offer_inherited, self->seed));
+	ASSERT_EQ(0, ksm_child_call(&child, first, seed));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(0, ksm_child_call(&child, second, seed));
 	ASSERT_EQ(0, ksm_passes(16));
 	EXPECT_EQ(0, area_ksm_pages(offered, 20));
 	EXPECT_EQ(20, ksm_child_call(&child, offered_sharing, 0));
 	EXPECT_EQ(20, ksm_get("pages_sharing"));
-	EXPECT_EQ(0, area_wrong(offered, 20, 20, self->seed));
+	EXPECT_EQ(0, area_wrong(offered, 20, 20, seed));
 	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
+KSM_TEST(merge, pages_that_fork_shares_with_who_offers_nothing)
+{
+	inherited_and_equals(_metadata, self->seed, offer_inherited, make_equals);
+}
+
+KSM_TEST(merge, equals_of_pages_that_fork_shares_with_who_offers_nothing)
+{
+	inherited_and_equals(_metadata, self->seed, make_equals, offer_inherited);
 }
 
 KSM_TEST_MAIN
