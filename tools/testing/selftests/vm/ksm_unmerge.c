@@ -13,7 +13,7 @@
 
 #include "ksm_test.h"
 
-#define PAGES 64
+#define PAGES 192	/* more than one search of an area finds */
 #define DISTINCT 4
 
 KSM_FIXTURE(unmerge)
