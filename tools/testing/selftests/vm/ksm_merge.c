@@ -257,7 +257,7 @@ static long offered_sharing(long arg)
 	return n;
 }
 
-/* A parent that offers nothing has no KSM page, whatever its child does, and whoever comes first. */
+/* A parent that offers nothing has no KSM page, whatever its child does, and whoever is first. */
 static void inherited_and_equals(struct __test_metadata *_metadata, uint64_t seed,
 				 ksm_child_fn first, ksm_child_fn second)
 {

@@ -199,8 +199,9 @@ static void report_exit(const struct vm *vm)
 	struct kvm_regs regs = {};
 
 	ioctl(vm->cpu, KVM_GET_REGS, &regs);
-	ksft_print_msg("guest: unexpected exit %u at 0x%llx, page %llu, %llu more, from 0x%llx to 0x%llx\n",
-		       run->exit_reason, regs.rip, regs.rbx, regs.rbp, regs.rsi, regs.rdi);
+	ksft_print_msg("guest: unexpected exit %u at 0x%llx, page %llu, %llu more\n",
+		       run->exit_reason, regs.rip, regs.rbx, regs.rbp);
+	ksft_print_msg("guest: from 0x%llx to 0x%llx\n", regs.rsi, regs.rdi);
 	ksft_print_msg("guest: call %u, pages %u, %u times %u, distinct %u, at %u\n",
 		       vm->box->op, vm->box->first, vm->box->count, vm->box->step,
 		       vm->box->distinct, vm->box->at);
