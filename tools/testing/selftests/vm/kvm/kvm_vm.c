@@ -201,7 +201,11 @@ static void report_exit(const struct vm *vm)
 	ioctl(vm->cpu, KVM_GET_REGS, &regs);
 	ksft_print_msg("guest: unexpected exit %u at 0x%llx, page %llu, %llu more\n",
 		       run->exit_reason, regs.rip, regs.rbx, regs.rbp);
-	ksft_print_msg("guest: from 0x%llx to 0x%llx\n", regs.rsi, regs.rdi);
+	ksft_print_msg("guest: from 0x%llx to 0x%llx, %llu words, eax 0x%llx, flags 0x%llx\n",
+		       regs.rsi, regs.rdi, regs.rcx, regs.rax, regs.rflags);
+	ksft_print_msg("guest: its program is %s\n",
+		       memcmp(vm->own, guest_code, guest_code_end - guest_code) ?
+		       "damaged" : "as it was");
 	ksft_print_msg("guest: call %u, pages %u, %u times %u, distinct %u, at %u\n",
 		       vm->box->op, vm->box->first, vm->box->count, vm->box->step,
 		       vm->box->distinct, vm->box->at);
