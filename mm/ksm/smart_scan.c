@@ -25,7 +25,7 @@ u16 ksm_span_due(const struct ksm_span *span, u32 pass)
 	const u16 once = span->calm[0] & ~span->calm[1];
 	const u16 twice = ~span->calm[0] & span->calm[1];
 	const u16 often = span->calm[0] & span->calm[1];
-	u16 due = ~(once | twice | often);
+	u16 due = ~(span->calm[0] | span->calm[1]);
 
 	if (pass % 2 == 0)
 		due |= once;

@@ -217,7 +217,7 @@ static void moves_agree_with_model(void)
 }
 
 /* From every state to every state, with everything else that an item remembers set. */
-static void moves_clear_ages_and_marks(void)
+static void moves_clear_ages_marks_and_calm(void)
 {
 	unsigned int pos, from, to;
 
@@ -232,10 +232,14 @@ static void moves_clear_ages_and_marks(void)
 				ksm_item_move(&stats, span, pos, from);
 				span->marks = 0xffffffff;
 				span->ages = 0xffffffff;
+				span->calm[0] = 0xffff;
+				span->calm[1] = 0xffff;
 				ksm_item_move(&stats, span, pos, to);
 				EXPECT_EQ(span->marks,
 					  0xffffffff & ~(lost << pos) & ~(hit << (pos + 16)));
 				EXPECT_EQ(span->ages, 0xffffffff & ~(3 * lost << 2 * pos));
+				EXPECT_EQ(span->calm[0], 0xffff & ~(lost << pos));
+				EXPECT_EQ(span->calm[1], 0xffff & ~(lost << pos));
 				free(span);
 			}
 		}
@@ -358,7 +362,7 @@ static const struct ksm_test tests[] = {
 	{ "a key with position bits warns", key_with_position_bits_warns },
 	{ "states and counters agree with a model", moves_agree_with_model },
 	{ "an item that is NONE has no age and no mark, one out of the tree no hit",
-	  moves_clear_ages_and_marks },
+	  moves_clear_ages_marks_and_calm },
 	{ "ages of items are kept apart and end at 3", ages_are_kept_apart_and_end_at_3 },
 	{ "cover has a bit for each page", cover_has_a_bit_per_page },
 	{ "fit is the smallest aligned run within the limits", fit_is_the_smallest_aligned_run },
