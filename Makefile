@@ -11,7 +11,7 @@ CHECK_SECONDS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
-	check-unit check-kunit check-vm check-kvm check-torture check-matrix check-style \
+	check-unit check-kunit check-i386 check-vm check-kvm check-torture check-matrix check-style \
 	check-docs check-base-tests torture mutants bench docs-check clean distclean
 
 help: ## show this help
@@ -49,6 +49,9 @@ check-unit: deps ## tests of the pure layers, in userspace
 
 check-kunit: deps ## KUnit and a few kselftests in user mode Linux
 	@scripts/check.sh kunit
+
+check-i386: deps ## KUnit and the kselftests on a kernel of 32 bits in QEMU
+	@scripts/check.sh i386
 
 check-vm: deps ## kselftests on the debug kernel in QEMU
 	@scripts/check.sh vm

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # A kernel of user mode Linux, which has one processor and no nodes: the KUnit tests of
-# mm/ksm/tests, which run as it boots, and then some kselftests. The nested KTAP is flattened to
-# one line a test case.
+# mm/ksm/tests, which run as it boots, and then some kselftests.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -15,22 +14,6 @@ tree && guest_programs && kernel "$TREE" kunit-uml || exit 1
 	"$TREE-kunit-uml" "sh /tests/run.sh $selftests"
 status=$?
 
-# Cases are indented by four blanks, and by eight those of a parameterised case, which has
-# a line of its own. A suite's line, not indented, only sums up.
-awk '{ sub(/^\[ *[0-9.]+\] ?/, "") }
-     /^    # Subtest: / { suite = $3 }
-     /^    1\.\.[0-9]+$/ { planned += substr($1, 4) }
-     /^    (not )?ok [0-9]+ / {
-	status = $1 == "ok" ? "ok" : "not ok"
-	sub(/^ *(not )?ok [0-9]+ (- )?/, "")
-	print status " - " suite ": " $0
-	next
-     }
-     /EXPECTATION FAILED|ASSERTION FAILED/ { shown = 6 }
-     shown-- > 0 { print "# " $0 }
-     END { print "1.." planned + 2 }' "$logs/kunit.console"
-
-grep -qE '# Totals: pass:[1-9]|# .*: pass:[1-9]' "$logs/kunit.console"
-result $? "kunit: tests ran"
+kunit_cases "$logs/kunit.console" kunit
 result $((status == 125)) "kunit: no complaint on the console"
 [ $status = 0 ]

@@ -3,7 +3,8 @@
 #
 # Other configurations: mm/ksm/ is compiled with W=1 and must give no warning that names a file of
 # ours. Every file of the base that includes our header is compiled, too, without KSM, and with 32 bits
-# and without memory failure. One processor and no nodes boot in user mode Linux (check-kunit.sh).
+# and without memory failure. One processor and no nodes boot in user mode Linux (check-kunit.sh),
+# 32 bits in QEMU (check-i386.sh).
 
 . "$(dirname "$0")/lib.sh"
 

@@ -17,7 +17,7 @@
 . "$(dirname "$0")/lib.sh"
 
 suites=("$@")
-[ $# -gt 0 ] || suites=(unit docs vm torture style kunit matrix)
+[ $# -gt 0 ] || suites=(unit docs vm torture style kunit i386 matrix)
 
 passed=0 failed=0 skipped=0
 summary=()

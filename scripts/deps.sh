@@ -6,7 +6,7 @@
 
 set -euo pipefail
 
-packages="linux-source-6.12 gcc libc6-dev make bc bison flex libelf-dev libssl-dev libnuma-dev perl
+packages="linux-source-6.12 gcc gcc-multilib libc6-dev make bc bison flex libelf-dev libssl-dev libnuma-dev perl
 	python3 xz-utils patch cpio rsync ccache busybox-static qemu-system-x86 sparse git"
 
 missing=()

@@ -8,20 +8,22 @@
 # It holds busybox with all its applets, scripts/guest-init.sh as /init, and what is
 # named: a file goes to /bin (or to DEST, an absolute path in the guest), what a directory
 # holds goes to / (or below DEST). Programs have to be static.
+#
+# Environment: BUSYBOX, one for another architecture.
 
 set -euo pipefail
 
 out=${1:?usage: initramfs.sh OUT [FILE[:DEST]] ...}
 shift
 top=$(cd "$(dirname "$0")/.." && pwd)
-busybox=${BUSYBOX:-$(command -v busybox)} || { echo "initramfs: no busybox" >&2; exit 1; }
+own=$(command -v busybox) || { echo "initramfs: no busybox" >&2; exit 1; }
 
 root=$(mktemp -d "${TMPDIR:-/tmp}/initramfs.XXXXXX")
 trap 'rm -rf "$root"' EXIT
 
 mkdir -p "$root"/{bin,dev,etc,proc,root,sys,tmp,mnt,vm}
-install -m 755 "$busybox" "$root/bin/busybox"
-for applet in $("$busybox" --list); do
+install -m 755 "${BUSYBOX:-$own}" "$root/bin/busybox"
+for applet in $("$own" --list); do
 	[ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
 done
 ln -s bin "$root/sbin"

@@ -70,3 +70,23 @@ guest_clock() {
 guest_programs() {
 	make -s "-j$(nproc)" -C "$top/tools/testing/selftests/vm" OUTPUT="$tests/vm" KTREE="$top/build/$TREE" >&2
 }
+
+# kunit_cases CONSOLE SUITE: the cases of nested KTAP, and that there were any. They are indented by
+# four blanks, and by eight those of a parameterised case, which has a line of its own. A suite's
+# line, not indented, only sums up. One result of the suite is planned besides: the console's silence.
+kunit_cases() {
+	awk '{ sub(/^\[ *[0-9.]+\] ?/, "") }
+	     /^    # Subtest: / { suite = $3 }
+	     /^    1\.\.[0-9]+$/ { planned += substr($1, 4) }
+	     /^    (not )?ok [0-9]+ / {
+		status = $1 == "ok" ? "ok" : "not ok"
+		sub(/^ *(not )?ok [0-9]+ (- )?/, "")
+		print status " - " suite ": " $0
+		next
+	     }
+	     /EXPECTATION FAILED|ASSERTION FAILED/ { shown = 6 }
+	     shown-- > 0 { print "# " $0 }
+	     END { print "1.." planned + 2 }' "$1"
+	grep -qE '# Totals: pass:[1-9]|# .*: pass:[1-9]' "$1"
+	result $? "$2: tests ran"
+}

@@ -298,7 +298,7 @@ KSM_TEST(sysfs, advisor_limits_are_refused_when_out_of_range)
 	if (!ksm_has("advisor_mode"))
 		SKIP(return, "no advisor");
 	EXPECT_EQ(-EINVAL, ksm_set("advisor_max_cpu", 101));
-	EXPECT_EQ(-EINVAL, ksm_set("advisor_max_cpu", 4294967297));
+	EXPECT_EQ(-EINVAL, ksm_write("advisor_max_cpu", "4294967297"));
 	EXPECT_EQ(-EINVAL, ksm_set("advisor_max_pages_to_scan", 0));
 }
 

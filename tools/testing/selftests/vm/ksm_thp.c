@@ -275,6 +275,8 @@ KSM_TEST(thp, khugepaged_at_the_same_time)
 		{ KHUGEPAGED "scan_sleep_millisecs", "10" },
 		{ KHUGEPAGED "alloc_sleep_millisecs", "10" },
 		{ KHUGEPAGED "pages_to_scan", "4096" },
+		/* Merged pages are no reason to leave them alone. */
+		{ KHUGEPAGED "max_ptes_shared", "511" },
 	};
 	size_t pages = 2 * thp_bytes() / page_bytes(), i;
 	int64_t collapsed;
@@ -285,7 +287,7 @@ KSM_TEST(thp, khugepaged_at_the_same_time)
 	area = huge_area(_metadata, 2, pages / 4, self->seed);
 	if (!area)
 		SKIP(return, "no huge pages");
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, ksm_file_write(setting[i][0], setting[i][1]));
 	collapsed = vmstat_field("thp_collapse_alloc");
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
@@ -313,4 +315,5 @@ KSM_TEST(thp, khugepaged_at_the_same_time)
 }
 
 KSM_TEST_MAIN_KEEPING(KHUGEPAGED "scan_sleep_millisecs",
-		      KHUGEPAGED "alloc_sleep_millisecs", KHUGEPAGED "pages_to_scan")
+		      KHUGEPAGED "alloc_sleep_millisecs", KHUGEPAGED "pages_to_scan",
+		      KHUGEPAGED "max_ptes_shared")

@@ -20,8 +20,10 @@ static void *sparse;
 /* 32 TiB, with one page at each end. */
 static long child_sparse(long seed)
 {
-	size_t bytes = 32 * TERABYTE, last = bytes - page_bytes();
+	size_t bytes = (size_t)(32 * TERABYTE), last = bytes - page_bytes();
 
+	if (sizeof(void *) < 8)
+		return -ENOMEM;
 	sparse = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (sparse == MAP_FAILED)
@@ -33,7 +35,7 @@ static long child_sparse(long seed)
 
 static long child_sparse_check(long seed)
 {
-	char *last = (char *)sparse + 32 * TERABYTE - page_bytes();
+	char *last = (char *)sparse + (size_t)(32 * TERABYTE - page_bytes());
 
 	return content_wrong(sparse, seed, 1) + content_wrong(last, seed, 1) +
 	       100000 * !pages_shared(sparse, last);
