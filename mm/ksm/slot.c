@@ -20,6 +20,7 @@
 #include "unstable.h"
 
 #define KSM_SPAN_GFP	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
+#define KSM_CLEAR_BLOCKS	64
 
 static struct kmem_cache *ksm_slot_cache;
 static struct kmem_cache *ksm_span_caches[3];	/* 4, 8, 16 items */
@@ -269,6 +270,34 @@ int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned lo
 		cond_resched();
 	}
 	return err;
+}
+
+/**
+ * ksm_slot_clear_part - forget the first pages of a range, not more than takes a moment
+ * @slot: owned, or mmap_lock held for write
+ * @start: first address
+ * @end: end address; ULONG_MAX for all
+ *
+ * Context: may sleep; no PTE or folio lock held; waits for folio locks.
+ * Return: the end of what is forgotten, @end when that is all.
+ */
+unsigned long ksm_slot_clear_part(struct ksm_slot *slot, unsigned long start, unsigned long end)
+{
+	const unsigned int shift = PAGE_SHIFT + KSM_BLOCK_SHIFT;
+	struct ksm_span *head;
+	unsigned long block;
+	unsigned int nr = 0;
+
+	if (start == end)
+		return end;
+	xa_for_each_range(&slot->spans, block, head, start >> shift, (end - 1) >> shift) {
+		if (++nr > KSM_CLEAR_BLOCKS) {
+			end = block << shift;
+			break;
+		}
+	}
+	ksm_slot_clear_range(slot, start, end, true);
+	return end;
 }
 
 /**

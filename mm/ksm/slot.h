@@ -67,6 +67,7 @@ struct ksm_span *ksm_span_add(struct ksm_slot *slot, struct vm_area_struct *vma,
 void ksm_block_prune(struct ksm_slot *slot, unsigned long block);
 int ksm_span_clear(struct ksm_span *span, u16 cover, bool wait);
 int ksm_slot_clear_range(struct ksm_slot *slot, unsigned long start, unsigned long end, bool wait);
+unsigned long ksm_slot_clear_part(struct ksm_slot *slot, unsigned long start, unsigned long end);
 void ksm_slot_sweep(struct ksm_slot *slot, u32 pass);
 void ksm_item_to(struct ksm_span *span, unsigned int pos, enum ksm_item_state to);
 

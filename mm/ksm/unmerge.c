@@ -7,8 +7,8 @@
  * is left. Then the items of the range go.
  *
  * Locking: mmap_lock, for read with the slot owned (for write for a moment, to lock faults out), or
- * for write. Lifetime: nothing is held
- * between a search and its faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS
+ * for write. run=2 gives it up after each step. Lifetime: nothing is held between a search and its
+ * faults, so the search is repeated. Failure: -ENOMEM, or -ERESTARTSYS
  * on a signal; what was broken till then stays so, and calling again goes on. A page that can't
  * be had any more (SIGBUS, an mm that the OOM reaper took) is as good as unmerged.
  * Tests: unmerge tests in tools/testing/selftests/vm/, ksm_torture.
@@ -27,14 +27,20 @@
 #include "stable.h"
 #include "unmerge.h"
 
+/* One step: so many pages are broken, and so many page tables, or holes for one, are searched. */
 #define KSM_BREAK_BATCH	64
+#define KSM_BREAK_LOOKS	256
 
 /**
  * struct ksm_break - pages found by one search
- * @nr: how many
+ * @looks: page tables and holes that it has seen
+ * @end: end of the last one of these
+ * @nr: pages found
  * @address: where they are
  */
 struct ksm_break {
+	unsigned int looks;
+	unsigned long end;
 	unsigned int nr;
 	unsigned long address[KSM_BREAK_BATCH];
 };
@@ -58,6 +64,18 @@ static struct page *ksm_pte_merged_page(struct vm_area_struct *vma, unsigned lon
 	return page && folio_test_ksm(page_folio(page)) ? page : NULL;
 }
 
+static int ksm_break_looked(struct ksm_break *found, unsigned long end)
+{
+	found->end = end;
+	return ++found->looks == KSM_BREAK_LOOKS;
+}
+
+static int ksm_break_search_hole(unsigned long addr, unsigned long end, int depth,
+				 struct mm_walk *walk)
+{
+	return ksm_break_looked(walk->private, end);
+}
+
 static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 				struct mm_walk *walk)
 {
@@ -69,7 +87,7 @@ static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long en
 	cond_resched();
 	first = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
 	if (!first)	/* no table, or a huge page, which is never merged */
-		return 0;
+		return ksm_break_looked(found, end);
 	for (ptep = first; addr < end && found->nr < KSM_BREAK_BATCH; ptep++, addr += PAGE_SIZE) {
 		page = ksm_pte_merged_page(walk->vma, addr, ptep_get(ptep));
 		if (!page)
@@ -77,11 +95,12 @@ static int ksm_break_search_pmd(pmd_t *pmd, unsigned long addr, unsigned long en
 		found->address[found->nr++] = addr;
 	}
 	pte_unmap_unlock(first, ptl);
-	return found->nr == KSM_BREAK_BATCH;
+	return ksm_break_looked(found, end) || found->nr == KSM_BREAK_BATCH;
 }
 
 static const struct mm_walk_ops ksm_break_search_ops = {
 	.pmd_entry = ksm_break_search_pmd,
+	.pte_hole = ksm_break_search_hole,
 	.walk_lock = PGWALK_RDLOCK,
 };
 
@@ -91,6 +110,44 @@ static int ksm_break_signal(struct mm_struct *mm)
 	if (ksm_mm_gone(mm))
 		return 0;
 	return signal_pending(current) ? -ERESTARTSYS : 0;
+}
+
+/* Break COW on what one search finds. @next: where the next one has to begin, unless the mm is gone. */
+static int ksm_break_step(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			  unsigned long *next)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	struct ksm_break found;
+	vm_fault_t fault;
+	unsigned int i;
+	int err;
+
+	found.looks = 0;
+	found.nr = 0;
+	err = walk_page_range_vma(vma, start, end, &ksm_break_search_ops, &found);
+	if (err < 0)
+		return err;
+	*next = err ? found.end : end;
+	if (found.nr)
+		*next = found.address[0];
+	for (i = 0; i < found.nr; i++) {
+		if (ksm_mm_gone(mm))
+			return 0;
+		err = ksm_break_signal(mm);
+		if (err)
+			return err;
+		fault = handle_mm_fault(vma, found.address[i],
+					FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+		if (fault & VM_FAULT_OOM)
+			return ksm_mm_gone(mm) ? 0 : -ENOMEM;
+		if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON)) {
+			/* Skip it when all before it are done, and it is found first. */
+			if (!i)
+				*next += PAGE_SIZE;
+			break;
+		}
+	}
+	return 0;
 }
 
 /**
@@ -104,42 +161,16 @@ static int ksm_break_signal(struct mm_struct *mm)
  */
 int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	struct mm_struct *mm = vma->vm_mm;
-	struct ksm_break found;
-	vm_fault_t fault;
-	unsigned int i;
 	int err;
 
-	mmap_assert_locked(mm);
-	for (;;) {
-		found.nr = 0;
-		err = walk_page_range_vma(vma, start, end, &ksm_break_search_ops, &found);
-		if (err < 0)
+	mmap_assert_locked(vma->vm_mm);
+	while (start < end && !ksm_mm_gone(vma->vm_mm)) {
+		err = ksm_break_step(vma, start, end, &start);
+		if (err)
 			return err;
-		if (!found.nr)
-			return 0;
-		start = found.address[0];
-		for (i = 0; i < found.nr; i++) {
-			if (ksm_mm_gone(mm))
-				return 0;
-			err = ksm_break_signal(mm);
-			if (err)
-				return err;
-			fault = handle_mm_fault(vma, found.address[i],
-						FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
-			if (fault & VM_FAULT_OOM)
-				return ksm_mm_gone(mm) ? 0 : -ENOMEM;
-			if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON)) {
-				/* Skip it when all before it are done, and it is found first. */
-				if (!i)
-					start += PAGE_SIZE;
-				break;
-			}
-		}
-		if (start >= end)
-			return 0;
 		cond_resched();
 	}
+	return 0;
 }
 
 static struct ksm_slot *ksm_mm_slot(struct mm_struct *mm)
@@ -206,28 +237,47 @@ static int ksm_lock_out_faults(struct mm_struct *mm)
 	return 0;
 }
 
+/* The first VMA that ends behind an address and may have merged pages. */
+static struct vm_area_struct *ksm_unmerge_next_vma(struct mm_struct *mm, unsigned long start)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma;
+
+	for_each_vma(vmi, vma) {
+		if (vma->anon_vma && !vma_is_temporary_stack(vma))
+			return vma;
+	}
+	return NULL;
+}
+
+/*
+ * Step by step, each under a hold of mmap_lock of its own. Nothing comes behind: while run is 2 nobody
+ * maps a KSM page anew, whatever mremap() moves it unmerges first, and a child of fork() is an mm
+ * of its own in the list.
+ */
 static int ksm_unmerge_mm(struct ksm_slot *slot)
 {
 	struct mm_struct *mm = ksm_slot_mm(slot);
 	struct vm_area_struct *vma;
-	struct vma_iterator vmi;
+	unsigned long start = 0, end;
 	int err = ksm_lock_out_faults(mm);
 
-	if (err)
-		return err;
-	if (!ksm_mm_gone(mm)) {
-		vma_iter_init(&vmi, mm, 0);
-		for_each_vma(vmi, vma) {
-			if (!vma->anon_vma || vma_is_temporary_stack(vma))
-				continue;
-			err = ksm_break_range(vma, vma->vm_start, vma->vm_end);
-			if (err || ksm_mm_gone(mm))
-				break;
+	while (!err) {
+		end = ULONG_MAX;
+		vma = ksm_mm_gone(mm) ? NULL : ksm_unmerge_next_vma(mm, start);
+		if (vma) {
+			end = max(start, vma->vm_start);
+			err = ksm_break_step(vma, end, vma->vm_end, &end);
 		}
+		if (!err)
+			start = ksm_slot_clear_part(slot, start, end);
+		mmap_read_unlock(mm);
+		if (err || start == ULONG_MAX)
+			break;
+		cond_resched();
+		if (mmap_read_lock_killable(mm))
+			err = -ERESTARTSYS;
 	}
-	if (!err)
-		ksm_slot_clear_range(slot, 0, ULONG_MAX, true);
-	mmap_read_unlock(mm);
 	return err;
 }
 
