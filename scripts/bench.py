@@ -52,6 +52,22 @@ YIELD = 'yield'
 # The longest of many holds is at the mercy of the host: more tries.
 REPEATS = {'copies-hold': 3}
 
+# Lock holds have a kernel with swap and a workload of their own.
+LOCKS_BINARY = {'mainline': 'build/out/mainline-uml-locks/linux',
+                'ours': 'build/out/linux-uml-locks/linux'}
+LOCKS_MIB = 512
+LOCKS_CASES = {
+    'sharers': ('20,000 sharers in 200 processes', 'procs=200 pages=100'),
+    'sharers-10000': ('the same, max_page_sharing 10,000', 'procs=200 pages=100 sharing=10000'),
+    'areas': ('20,000 areas of one anon_vma', 'procs=1 pages=20000 areas=1'),
+    'sparse': ('a page in each GiB of 256', 'procs=1 pages=256 stride=1024'),
+}
+LOCKS_PHASES = ('scan', 'migrate', 'unmerge', 'reclaim')
+LOCKS_NAMES = ('scan', 'mmap_lock', 'anon_vma', 'folio', 'PTE')
+LOCKS = 'locks'
+LOCKS_MMAP_MAX_NS = 2000000
+LOCKS_RATIO = 10
+
 PASS_FIELDS = ('ksmd_ns', 'ns', 'scanned', 'shared', 'sharing', 'unshared', 'volatile',
                'ranges', 'flushes')
 
@@ -66,7 +82,7 @@ def parse_result(text):
         key, *words = line.split()
         if key == 'error':
             raise BenchError(line)
-        numbers = [int(word) for word in words]
+        numbers = [int(word) for word in words if word.isdigit()]
         if key == 'pass':
             one = dict(zip(PASS_FIELDS, numbers[1:]))
             one['merged'] = one['shared'] + one['sharing']
@@ -84,6 +100,11 @@ def parse_result(text):
              result['hold_noise']) = numbers
         elif key == 'holds':
             result['holds_by_us'] = numbers
+        elif key == 'locks':
+            longest = result.setdefault('locks', {}).setdefault(words[0], [0] * len(LOCKS_NAMES))
+            result['locks'][words[0]] = [max(pair) for pair in zip(longest, map(int, words[1:]))]
+        elif key == 'merged':
+            result['merged'] = numbers[0]
         elif key == 'done':
             return result
         else:
@@ -105,19 +126,26 @@ def memory_dir(mib):
 
 
 def run_case(side, case, perf=None):
+    if case in LOCKS_CASES:
+        return run_guest(side, case, LOCKS_BINARY[side], LOCKS_MIB, '/klocks',
+                         LOCKS_CASES[case][1].split())
     mib, options = CASES[case]
-    guest_mib = mib * 6 // 5 + 192
+    options = options.split()
+    if not any(option.startswith('small=') for option in options):
+        options.append(f'mib={mib}')
+    return run_guest(side, case, BINARY[side], mib * 6 // 5 + 192, '/kbench', options, perf)
+
+
+def run_guest(side, case, binary, guest_mib, init, options, perf=None):
     result_file = os.path.join(ROOT, 'result')
     log_file = os.path.join(OUT, f'{side}-{case}.log')
     if os.path.exists(result_file):
         os.unlink(result_file)
     # UML adds to its memory what address space randomization leaves free above its code.
-    command = ['setarch', '-R', os.path.join(TOP, BINARY[side]), f'mem={guest_mib}M',
+    command = ['setarch', '-R', os.path.join(TOP, binary), f'mem={guest_mib}M',
                'root=none', 'rootfstype=hostfs', f'rootflags={ROOT}', 'rw', 'loglevel=5',
-               'console=tty0', 'con=null', 'con0=null,fd:2', 'init=/kbench', '--']
-    command += options.split()
-    if 'small=' not in options:
-        command.append(f'mib={mib}')
+               'console=tty0', 'con=null', 'con0=null,fd:2', f'init={init}', '--']
+    command += options
     if perf:
         command = ['perf', 'record', '-o', perf, '--'] + command
     # glibc's rseq area would survive into UML's stub processes, where it isn't mapped.
@@ -360,6 +388,42 @@ def yields(results):
     return table
 
 
+def lock_holds(results):
+    """The longest hold of each lock: a row for each load and phase, the least of the rounds."""
+    table = []
+    for case, runs in results.items():
+        for phase in LOCKS_PHASES:
+            row = {'case': case, 'phase': phase}
+            for side in SIDES:
+                row[side] = [min(holds) for holds in
+                             zip(*(one['locks'][phase] for one in runs[side]))]
+                # Who unmerges or reclaims holds locks of the file that is written to, and no scan.
+                if phase != 'scan':
+                    row[side][0] = None
+            table.append(row)
+    return table
+
+
+def report_locks(table):
+    lines = ['', 'longest holds of locks, us of the host\'s CPU, mainline / ours (least of all rounds)',
+             f'{"":42} ' + ' '.join(f'{name:>17}' for name in LOCKS_NAMES)]
+    for row in table:
+        what = LOCKS_CASES[row['case']][0] if row['phase'] == LOCKS_PHASES[0] else ''
+        cells = [f'{mainline / 1000:.0f} / {ours / 1000:.0f}' if mainline is not None else '-'
+                 for mainline, ours in zip(row['mainline'], row['ours'])]
+        lines.append(f'{what:33} {row["phase"]:8} ' + ' '.join(f'{cell:>17}' for cell in cells))
+    worst = {side: [max(row[side][lock] or 0 for row in table) for lock in range(len(LOCKS_NAMES))]
+             for side in SIDES}
+    lines.append(f'{"the worst of all":42} ' + ' '.join(
+        f'{f"{mainline / 1000:.0f} / {ours / 1000:.0f}":>17}'
+        for mainline, ours in zip(worst['mainline'], worst['ours'])))
+    reached = max(worst['ours']) * LOCKS_RATIO <= max(worst['mainline'])
+    lines.append(f'no hold above 1/{LOCKS_RATIO} of mainline\'s worst: {VERDICT[reached]}')
+    reached = worst['ours'][LOCKS_NAMES.index('mmap_lock')] <= LOCKS_MMAP_MAX_NS
+    lines.append(f'no hold of mmap_lock above {LOCKS_MMAP_MAX_NS // 1000000} ms: {VERDICT[reached]}')
+    return '\n'.join(lines) + '\n'
+
+
 def short(numbers):
     """A list with the repetitions at its end left out."""
     last = len(numbers)
@@ -452,7 +516,7 @@ def write(name, text):
 
 def chosen(names):
     """The rows and the cases that these names ask for; no names: all."""
-    known = [row[0] for row in ROWS] + [GROWTH[0], YIELD]
+    known = [row[0] for row in ROWS] + [GROWTH[0], YIELD, LOCKS]
     for name in names:
         if name not in known:
             raise BenchError(f'no row {name}; there are: {" ".join(known)}')
@@ -463,7 +527,9 @@ def chosen(names):
     cases = {row[3] for row in rows}
     if not names or YIELD in wanted:
         cases.update(YIELD_CASES)
-    return rows, [case for case in CASES if case in cases]
+    if not names or LOCKS in wanted:
+        cases.update(LOCKS_CASES)
+    return rows, [case for case in (*CASES, *LOCKS_CASES) if case in cases]
 
 
 def main():
@@ -476,13 +542,17 @@ def main():
     parser.add_argument('--list', action='store_true')
     options = parser.parse_args()
     if options.list:
-        for name, what, *_ in ROWS + (GROWTH, (YIELD, 'pages merged in further workloads')):
+        for name, what, *_ in ROWS + (GROWTH, (YIELD, 'pages merged in further workloads'),
+                                      (LOCKS, 'longest holds of locks')):
             print(f'{name:16} {what}')
         return
     rows, cases = chosen(options.rows.split() + options.row)
     if options.side:
         for case in cases:
             result = run_case(options.side, case, options.perf)
+            if case in LOCKS_CASES:
+                print(f'== {options.side}, {case}: {result["merged"]} merged, {result["locks"]}')
+                continue
             print(f'== {options.side}, {case}: {result["pages"]} pages')
             print_passes(result)
             for name, what, unit, of_case, value, _ in rows:
@@ -490,11 +560,16 @@ def main():
                     print(f'{what}: {format_number(value(result))} {unit}')
         return
     results, noise = run_rounds(cases, options.rounds, SIDES)
+    locks = lock_holds({case: results[case] for case in cases if case in LOCKS_CASES})
+    results = {case: runs for case, runs in results.items() if case in CASES}
     table, yield_table = evaluate(rows, results), yields(results)
     write('results.json', json.dumps({'rows': table, 'yield': yield_table, 'noise': noise,
-                                      'rounds': options.rounds, 'raw': results}, indent=1))
+                                      'rounds': options.rounds, 'locks': locks,
+                                      'raw': results}, indent=1))
     write('results.svg', svg(table))
-    text = report(table, yield_table, noise, options.rounds, boot_memory(results))
+    text = report_locks(locks) if locks else ''
+    if results:
+        text = report(table, yield_table, noise, options.rounds, boot_memory(results)) + text
     write('table.txt', text)
     print(text, end='')
 

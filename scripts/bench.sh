@@ -21,7 +21,8 @@
 #
 # How it measures: patches/bench charges the host's CPU clock of the UML kernel thread to the
 # guest's tasks; the workload (tools/testing/ksm/bench/kbench.c) steps ksmd one pass at a time and
-# checks by full_scans that it was one. All kernel threads count, not ksmd alone.
+# checks by full_scans that it was one. All kernel threads count, not ksmd alone. The holds of locks
+# are timed by the same clock, on kernels with swap (configs/uml-locks.config, klocks.c).
 
 set -euo pipefail
 
@@ -45,18 +46,20 @@ done
 [ -z "${ROWS:-}" ] || args+=(--rows "$ROWS")
 [ -z "${ROUNDS:-}" ] || args+=(--rounds "$ROUNDS")
 
-# kernel SIDE: builds it; the binary is build/out/{mainline,linux}-uml/linux.
+# kernel SIDE: builds both; the binaries are build/out/{mainline,linux}-uml{,-locks}/linux.
 kernel() {
-	local tree=$1
+	local tree=$1 config
 	[ "$tree" = mainline ] || tree=linux
 
 	"$top/scripts/mktree.sh" "$tree"
 	"$top/scripts/bench-tree.sh" "$tree"
-	"$top/scripts/kbuild.sh" "bench-$tree" uml
-	ln -sfn "../bench-$tree/.out-uml" "$top/build/out/$tree-uml"
+	for config in uml uml-locks; do
+		"$top/scripts/kbuild.sh" "bench-$tree" $config
+		ln -sfn "../bench-$tree/.out-$config" "$top/build/out/$tree-$config"
+	done
 }
 
-mkdir -p "$out/root/proc" "$out/root/sys"
+mkdir -p "$out/root/proc" "$out/root/sys" "$out/root/dev"
 case " ${args[*]} " in
 *' --list '*) build=0 ;;
 esac
