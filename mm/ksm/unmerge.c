@@ -112,7 +112,7 @@ static int ksm_break_signal(struct mm_struct *mm)
 	return signal_pending(current) ? -ERESTARTSYS : 0;
 }
 
-/* Break COW on what one search finds. @next: where the next one has to begin, unless the mm is gone. */
+/* Break COW on what one search finds. @next: where to begin the next one, unless the mm is gone. */
 static int ksm_break_step(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			  unsigned long *next)
 {
@@ -251,9 +251,9 @@ static struct vm_area_struct *ksm_unmerge_next_vma(struct mm_struct *mm, unsigne
 }
 
 /*
- * Step by step, each under a hold of mmap_lock of its own. Nothing comes behind: while run is 2 nobody
- * maps a KSM page anew, whatever mremap() moves it unmerges first, and a child of fork() is an mm
- * of its own in the list.
+ * Step by step, each under a hold of mmap_lock of its own. Nothing comes behind: while run is 2
+ * nobody maps a KSM page anew, whatever mremap() moves it unmerges first, and a child of fork() is
+ * an mm of its own in the list.
  */
 static int ksm_unmerge_mm(struct ksm_slot *slot)
 {

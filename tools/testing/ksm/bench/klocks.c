@@ -173,7 +173,8 @@ static void report(const char *phase)
 	char line[8192], name[64];
 
 	while (f && fgets(line, sizeof(line), f)) {
-		sscanf(line, "hold %*u %lu %lu", &pte, &pte_interrupted);
+		if (sscanf(line, "hold %*u %lu %lu", &pte, &pte_interrupted) == 2)
+			continue;
 		if (sscanf(line, "lock %63s %*u %lu", name, &ns) != 2)
 			continue;
 		for (int i = 0; i < LOCKS; i++)

@@ -11,6 +11,7 @@
 #include "ksm_test.h"
 
 #define LARGE 2048
+#define HUGE 8192
 #define PAGES 64
 #define BALLAST 256
 #define HAMMERS 8
@@ -129,6 +130,50 @@ KSM_TEST(busy, run_2_while_ksmd_waits_for_an_address_space)
 	}
 	EXPECT_EQ(0, ksm_child_call(&child, child_wrong, PAGES / 2));
 	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
+static volatile int protecting;
+static double longest_wait;
+
+/* mprotect() waits for mmap_lock. */
+static void *protect(void *page)
+{
+	while (protecting) {
+		double start = ksm_now(), wait;
+
+		mprotect(page, page_bytes(), PROT_READ);
+		mprotect(page, page_bytes(), PROT_READ | PROT_WRITE);
+		wait = ksm_now() - start;
+		if (wait > longest_wait)
+			longest_wait = wait;
+	}
+	return NULL;
+}
+
+/* Nobody keeps the lock for as long as all of a large area takes. */
+KSM_TEST(busy, others_go_on_while_their_memory_is_unmerged)
+{
+	void *large = area_new(HUGE, HUGE / 2, self->seed), *page = area_map(1);
+	pthread_t other;
+	double took;
+
+	ASSERT_NE(NULL, large);
+	ASSERT_NE(NULL, page);
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(HUGE / 2, area_frames(large, HUGE));
+	protecting = 1;
+	ASSERT_EQ(0, pthread_create(&other, NULL, protect, page));
+	usleep(10000);
+	took = ksm_now();
+	ASSERT_EQ(0, ksm_set("run", 2));
+	took = ksm_now() - took;
+	protecting = 0;
+	ASSERT_EQ(0, pthread_join(other, NULL));
+	ksft_print_msg("unmerged in %.1f ms, the longest wait %.1f ms\n", took * 1000,
+		       longest_wait * 1000);
+	EXPECT_GT(took / 3, longest_wait);
+	EXPECT_EQ(HUGE, area_frames(large, HUGE));
+	EXPECT_EQ(0, area_wrong(large, HUGE, HUGE / 2, self->seed));
 }
 
 static long child_fill_some(long pages)
