@@ -9,9 +9,11 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "ksm_disk.h"
 #include "ksm_test.h"
 
 #define PAGES 16
+#define CGROUP "ksm_poison_test"
 #define HWPOISON "/sys/kernel/debug/hwpoison/"
 
 KSM_FIXTURE(poison)
@@ -150,6 +152,85 @@ KSM_TEST(poison, a_lost_page_is_lost_to_its_sharers_only)
 	EXPECT_EQ(0, ksm_child_call(&child, child_lost, 1));
 	EXPECT_EQ(0, ksm_child_end(&child));
 	put_back(lost);
+}
+
+/* The number of lost pages, or below 0 if one that is not lost is wrong. */
+static long child_lost_or_right(long seed)
+{
+	char page[page_bytes()];
+	long lost = 0, wrong = 0;
+	int fds[2];
+
+	if (pipe(fds))
+		return -errno;
+	for (size_t i = 0; i < PAGES; i++) {
+		if (write(fds[1], area_page(area, i), page_bytes()) < 0)
+			lost += errno == EFAULT;
+		else if (read(fds[0], page, page_bytes()) != (ssize_t)page_bytes())
+			wrong++;
+		else
+			wrong += content_wrong(page, seed, i % 2);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return wrong ? -wrong : lost;
+}
+
+static long child_out(long unused)
+{
+	long out = 0;
+
+	for (size_t i = 0; i < PAGES; i++)
+		out += !!(page_pagemap(area_page(area, i)) & PAGEMAP_SWAP);
+	return out;
+}
+
+/*
+ * Lost when one has it back from swap. What is in the swap cache may be read again, so nobody needs
+ * to lose anything; but nobody gets a copy of the lost page.
+ */
+KSM_TEST(poison, no_copy_of_a_page_lost_in_the_swap_cache)
+{
+	const char *swap = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	double end = ksm_now() + 20;
+	struct ksm_child child;
+	uint64_t lost;
+	long own, others;
+
+	if (!swap)
+		SKIP(return, "no memory cgroup, or no zram to swap to");
+	if (access(HWPOISON "corrupt-pfn", W_OK))
+		SKIP(goto out, "needs hwpoison_inject");
+	ASSERT_EQ(0, ksm_child_start(&child));
+	ASSERT_EQ(0, ksm_child_call(&child, child_new, self->seed));
+	ASSERT_EQ(0, child_new(self->seed));
+	ASSERT_EQ(0, ksm_passes(4));
+	ASSERT_EQ(2, ksm_get("pages_shared"));
+	while (child_out(0) < PAGES && ksm_now() < end) {
+		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
+		usleep(10000);
+	}
+	ASSERT_EQ(PAGES, child_out(0));
+	ASSERT_EQ(PAGES, ksm_child_call(&child, child_out, 0));
+	EXPECT_EQ(0, content_wrong(area, self->seed, 0));
+	lost = page_pfn(area);
+	ASSERT_NE(0, lost);
+	ASSERT_EQ(0, hwpoison("corrupt-pfn", lost));
+	own = child_lost_or_right(self->seed);
+	others = ksm_child_call(&child, child_lost_or_right, self->seed);
+	ksft_print_msg("lost: %ld of its reader, %ld of others\n", own, others);
+	EXPECT_LE(0, own);
+	EXPECT_GE(PAGES / 2, own);
+	EXPECT_LE(0, others);
+	EXPECT_GE(PAGES / 2, others);
+	EXPECT_NE(lost, page_pfn(area));
+	EXPECT_NE(lost, ksm_child_call(&child, child_pfn, 0));
+	EXPECT_EQ(0, ksm_child_end(&child));
+	ASSERT_EQ(0, munmap(area, PAGES * page_bytes()));
+	put_back(lost);
+out:
+	EXPECT_EQ(0, ksm_swap_off(swap));
+	ksm_cgroup_leave(CGROUP);
 }
 
 static volatile long told, told_wrong;

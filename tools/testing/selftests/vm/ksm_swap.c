@@ -13,6 +13,9 @@
 #define PAGES 240
 #define DISTINCT 12
 #define CGROUP "ksm_swap_test"
+#define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
+#define LEFT_KIB 65536
+#define MORE_MIB 256
 
 FIXTURE(swap)
 {
@@ -100,6 +103,36 @@ KSM_TEST(swap, merged_pages_go_out_and_come_back)
 	ASSERT_EQ(0, ksm_passes(8));
 	EXPECT_EQ(DISTINCT, area_frames(area, PAGES));
 	EXPECT_EQ(PAGES, own_merging_pages());
+	EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
+}
+
+static long child_populate(long mib)
+{
+	void *at = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	return at == MAP_FAILED ? -errno : 0;
+}
+
+/* Nobody asks for these pages to go: there is no memory left, for others. */
+KSM_TEST(swap, the_whole_machine_is_short_of_memory)
+{
+	void *area = merged(_metadata, self->seed);
+	struct ksm_child hog;
+	char text[32];
+	long mib = 0;
+
+	snprintf(text, sizeof(text), "%ld", (long)(meminfo_kib("MemAvailable") - LEFT_KIB) / 2048);
+	ASSERT_EQ(0, ksm_child_start(&hog));
+	ASSERT_EQ(0, ksm_file_write(HUGE_PAGES, text));
+	while (swapped(area) < PAGES / 2 && mib++ < MORE_MIB)
+		ASSERT_EQ(0, ksm_child_call(&hog, child_populate, 1));
+	ksm_child_kill(&hog);
+	ASSERT_EQ(0, ksm_file_write(HUGE_PAGES, "0"));
+	EXPECT_GE(MORE_MIB, mib);
+	EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(DISTINCT, area_frames(area, PAGES));
 	EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
 }
 
@@ -212,4 +245,4 @@ KSM_TEST(swap, ksmd_leaves_swapped_pages_alone)
 	EXPECT_EQ(0, area_wrong(area, PAGES, PAGES, self->seed));
 }
 
-KSM_TEST_MAIN
+KSM_TEST_MAIN_KEEPING(HUGE_PAGES)

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 
+#include "ksm_disk.h"
 #include "ksm_test.h"
 
 #define PM_TEST_DELAY	"/sys/module/suspend/parameters/pm_test_delay"
@@ -82,6 +83,32 @@ KSM_TEST(system, suspended_in_the_middle_of_a_pass)
 	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
 }
 
+/*
+ * All memory is written to a disk and read back, as if the machine had been
+ * off: merged pages are where they were.
+ */
+KSM_TEST(system, hibernated_in_the_middle_of_a_pass)
+{
+	char *area = busy_scanner(_metadata, self->seed);
+	const char *swap;
+
+	if (ksm_file_write("/sys/power/disk", "test_resume"))
+		SKIP(return, "needs a kernel that can test hibernation");
+	swap = ksm_swap_on(KSM_SWAP_DISK);
+	if (!swap)
+		SKIP(return, "no empty disk to swap to");
+	EXPECT_EQ(0, ksm_file_write("/sys/power/image_size", "0"));
+	EXPECT_EQ(0, ksm_file_write("/sys/power/state", "disk"));
+	*(volatile char *)area ^= 1;
+	EXPECT_EQ(0, ksm_wait_passes(1));
+	*(volatile char *)area ^= 1;
+	EXPECT_EQ(0, ksm_wait_passes(8));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(CONTENTS, area_frames(area, PAGES));
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
+	EXPECT_EQ(0, ksm_swap_off(swap));
+}
+
 /* One that is stopped, or has no memory to look at, freezes too. */
 KSM_TEST(system, suspended_while_ksmd_has_nothing_to_do)
 {
@@ -93,4 +120,4 @@ KSM_TEST(system, suspended_while_ksmd_has_nothing_to_do)
 	ASSERT_EQ(0, ksm_stop());
 }
 
-KSM_TEST_MAIN_KEEPING(PM_TEST_DELAY)
+KSM_TEST_MAIN_KEEPING(PM_TEST_DELAY, "/sys/power/image_size")

@@ -131,6 +131,67 @@ KSM_TEST(reg_exit, knobs_switched_while_processes_die)
 	}
 }
 
+/* Knobs, values and what may be said to them. */
+static const struct {
+	const char *file;
+	const char *value[3];
+	int busy;
+} knobs[] = {
+	{ "run", { "0", "1", "2" } },
+	{ "max_page_sharing", { "2", "3", "256" }, -EBUSY },
+	{ "merge_across_nodes", { "0", "1", "0" }, -EBUSY },
+	{ "use_zero_pages", { "0", "1", "1" } },
+	{ "smart_scan", { "0", "1", "1" } },
+	{ "sleep_millisecs", { "0", "1", "20" } },
+	{ "stable_node_chains_prune_millisecs", { "0", "1", "2000" } },
+	{ "advisor_mode", { "none", "scan-time", "none" } },
+	{ "pages_to_scan", { "10", "100", "1000" }, -EINVAL },	/* of the advisor's */
+};
+
+/* Writes them at random; returns how often the answer was none of those. */
+static long child_knobs(long seed)
+{
+	unsigned int random = seed;
+	long undocumented = 0;
+	int ret;
+
+	for (int i = 0; i < 300; i++) {
+		int knob = rand_r(&random) % ARRAY_SIZE(knobs);
+
+		if (!ksm_has(knobs[knob].file))
+			continue;
+		ret = ksm_write(knobs[knob].file, knobs[knob].value[rand_r(&random) % 3]);
+		undocumented += ret && ret != knobs[knob].busy;
+	}
+	return undocumented;
+}
+
+/* Some write all knobs at once, others merge and exit. */
+KSM_TEST(reg_exit, knobs_written_by_many_at_once)
+{
+	struct ksm_child writer[CHILDREN], child[CHILDREN];
+
+	child_seed = self->seed;
+	for (int i = 0; i < CHILDREN; i++) {
+		ASSERT_EQ(0, ksm_child_start(&writer[i]));
+		ASSERT_EQ(0, ksm_child_post(&writer[i], child_knobs, self->seed + i));
+	}
+	for (int round = 0; round < 4; round++) {
+		start_all(_metadata, child, child_load, 40);
+		usleep(50000);
+		for (int i = 0; i < CHILDREN; i++)
+			ksm_child_kill(&child[i]);
+	}
+	for (int i = 0; i < CHILDREN; i++) {
+		EXPECT_EQ(0, ksm_child_result(&writer[i]));
+		EXPECT_EQ(0, ksm_child_end(&writer[i]));
+	}
+	EXPECT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, ksm_set("max_page_sharing", 256));
+}
+
 /* Hundreds of passes with exits in between: counters of passes wrap. */
 KSM_TEST(reg_exit, hundreds_of_passes_with_exits)
 {
