@@ -12,7 +12,7 @@ CHECK_SECONDS ?=
 .NOTPARALLEL:
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
 	check-unit check-kunit check-vm check-kvm check-torture check-matrix check-style \
-	check-docs check-base-tests torture mutants bench docs-check clean distclean
+	check-docs check-base-tests torture mutants bench bench-kvm docs-check clean distclean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ mutants: deps ## break the code in small ways; every breakage has to be caught
 
 bench: deps ## compare with mainline under UML, as table, JSON and SVG
 	@scripts/bench.sh
+
+bench-kvm: deps ## ranges, flushes and exits of guests of KVM, beside mainline
+	@scripts/bench-kvm.sh
 
 docs-check: tree ## kernel-doc of the sources and references of the documents
 	@scripts/check-docs.sh
