@@ -10,9 +10,10 @@ CHECK_SECONDS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps tree mainline kernel kernel-debug kernel-mainline demo check check-quick \
-	check-unit check-kunit check-i386 check-vm check-kvm check-torture check-matrix check-style \
-	check-docs check-base-tests torture mutants bench docs-check clean distclean
+.PHONY: help deps tree mainline kernel kernel-debug kernel-mainline debian-image demo check \
+	check-all check-quick check-unit check-kunit check-i386 check-vm check-kvm check-torture \
+	check-matrix check-style check-docs check-base-tests check-clients torture mutants bench \
+	bench-kvm docs-check clean distclean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +80,9 @@ mutants: deps ## break the code in small ways; every breakage has to be caught
 
 bench: deps ## compare with mainline under UML, as table, JSON and SVG
 	@scripts/bench.sh
+
+bench-kvm: deps ## ranges, flushes and exits of guests of KVM, beside mainline
+	@scripts/bench-kvm.sh
 
 docs-check: tree ## kernel-doc of the sources and references of the documents
 	@scripts/check-docs.sh

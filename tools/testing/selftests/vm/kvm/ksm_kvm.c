@@ -11,6 +11,7 @@
 
 #include "ksm_disk.h"
 #include "ksm_test.h"
+#include "kvm_count.h"
 #include "kvm_vmm.h"
 
 #define OTHERS		2
@@ -615,6 +616,75 @@ KSM_TEST(kvm, a_guest_with_memory_of_all_kinds)
 	expect_mixed(_metadata, &mixed);
 	expect_right(_metadata, &self->vms);
 	close(fd);
+}
+
+static void expect_no_costs(struct __test_metadata *_metadata, struct kvm_counts *counts)
+{
+	ASSERT_EQ(0, kvm_count_since(counts));
+	EXPECT_EQ(0, counts->ranges);
+	EXPECT_EQ(0, counts->flushes);
+	EXPECT_EQ(0, counts->faults);
+}
+
+/*
+ * Where nothing is new, a pass has KVM drop nothing and no guest leave. Of the
+ * pages some are merged, some are alone and all have been read by the guests.
+ */
+KSM_TEST(kvm, clean_guests_cost_nothing)
+{
+	struct vm_pages pages = vmm_stamps(1, 3, 16);
+	struct kvm_counts counts;
+
+	ASSERT_EQ(0, kvm_count_begin());
+	/* What it does cost to merge must be seen, too. */
+	ASSERT_EQ(0, vm_call(&vmm.vm, GUEST_STAMP, &pages));
+	ASSERT_EQ(0, vm_call(&vmm.vm, GUEST_UNSTAMP, &pages));
+	ASSERT_EQ(0, kvm_count(&counts));
+	ASSERT_EQ(0, ksm_passes(4));
+	expect_right(_metadata, &self->vms);
+	ASSERT_EQ(0, kvm_count_since(&counts));
+	EXPECT_LT(0, counts.ranges);
+	EXPECT_LT(0, counts.flushes);
+	EXPECT_LE(pages.count, counts.faults);
+	EXPECT_LE(counts.faults, counts.exits);
+
+	ASSERT_EQ(0, vm_call(&vmm.vm, GUEST_STAMP, &pages));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(pages.count, vm_wrong(&vmm.vm));
+	expect_others_right(_metadata, &self->vms);
+	EXPECT_EQ(ALL_PAGES - VMM_CONTENTS - pages.count, ksm_get("pages_sharing"));
+	ASSERT_EQ(0, kvm_count(&counts));
+	ASSERT_EQ(0, ksm_step(3));
+	expect_no_costs(_metadata, &counts);
+	EXPECT_EQ(0, counts.exits);
+	ASSERT_EQ(0, kvm_count(&counts));
+	EXPECT_EQ(pages.count, vm_wrong(&vmm.vm));
+	expect_others_right(_metadata, &self->vms);
+	expect_no_costs(_metadata, &counts);
+	EXPECT_EQ(0, kvm_count_end());
+}
+
+/* A batch is one range where pages lie side by side: many of them are not one each. */
+KSM_TEST(kvm, pages_of_a_guest_merge_in_few_ranges)
+{
+	struct kvm_counts counts;
+
+	ASSERT_EQ(0, kvm_count_begin());
+	ASSERT_EQ(0, ksm_unmerge());
+	/* Only what a guest has mapped has to be flushed. */
+	expect_right(_metadata, &self->vms);
+	ASSERT_EQ(0, kvm_count(&counts));
+	ASSERT_EQ(0, ksm_passes(4));
+	expect_merged(_metadata, &self->vms);
+	ASSERT_EQ(0, kvm_count_since(&counts));
+	ksft_print_msg("%lld ranges, %lld flushes for %d pages\n", (long long)counts.ranges,
+		       (long long)counts.flushes, ALL_PAGES);
+	EXPECT_LT(0, counts.ranges);
+	EXPECT_LT(0, counts.flushes);
+	/* A range and a flush for 12 pages at least; mainline has 20 ranges for them. */
+	EXPECT_GE(ALL_PAGES / 12, counts.ranges);
+	EXPECT_GE(ALL_PAGES / 12, counts.flushes);
+	EXPECT_EQ(0, kvm_count_end());
 }
 
 KSM_TEST_MAIN_KEEPING(NR_HUGEPAGES)

@@ -7,15 +7,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kselftest.h"
 
 #include "ksm_page.h"
+#include "ksm_util.h"
 #include "kvm_vm.h"
 
 #define KVM_DEVICE	"/dev/kvm"
@@ -193,13 +196,14 @@ bool vm_pages_have(const struct vm_pages *pages, size_t page)
 	       (page - pages->first) / pages->step < pages->count;
 }
 
-static void report_exit(const struct vm *vm)
+/* Where the guest is, which should have ended its call by now. */
+static void report_guest(const struct vm *vm)
 {
 	const struct kvm_run *run = vm->run;
 	struct kvm_regs regs = {};
 
 	ioctl(vm->cpu, KVM_GET_REGS, &regs);
-	ksft_print_msg("guest: unexpected exit %u at 0x%llx, page %llu, %llu more\n",
+	ksft_print_msg("guest: exit %u at 0x%llx, page %llu, %llu more\n",
 		       run->exit_reason, regs.rip, regs.rbx, regs.rbp);
 	ksft_print_msg("guest: from 0x%llx to 0x%llx, %llu words, eax 0x%llx, flags 0x%llx\n",
 		       regs.rsi, regs.rdi, regs.rcx, regs.rax, regs.rflags);
@@ -215,9 +219,56 @@ static void report_exit(const struct vm *vm)
 			       run->mmio.phys_addr);
 }
 
+/* Of a signal that comes before KVM_RUN has begun, KVM_RUN would know nothing. */
+static void too_late(int sig, siginfo_t *info, void *context)
+{
+	struct kvm_run *run = info->si_value.sival_ptr;
+
+	run->immediate_exit = 1;
+}
+
+/* A signal to this thread when the guest has had too long. */
+static int set_deadline(struct vm *vm, timer_t *timer)
+{
+	struct sigaction action = { .sa_sigaction = too_late, .sa_flags = SA_SIGINFO };
+	struct itimerspec after = { .it_value.tv_sec = ksm_wait_seconds() / 10 };
+	struct sigevent event = {
+		.sigev_notify = SIGEV_THREAD_ID,
+		.sigev_signo = SIGRTMIN,
+		.sigev_value.sival_ptr = vm->run,
+	};
+
+	event._sigev_un._tid = gettid();
+	vm->run->immediate_exit = 0;
+	if (sigaction(SIGRTMIN, &action, NULL) ||
+	    timer_create(CLOCK_MONOTONIC, &event, timer))
+		return -errno;
+	return timer_settime(*timer, 0, &after, NULL) ? -errno : 0;
+}
+
+/* Have the guest run until it leaves to this process, but not for ever. */
+static int run(struct vm *vm)
+{
+	timer_t deadline;
+	int err = set_deadline(vm, &deadline);
+
+	if (err)
+		return err;
+	while (!err && ioctl(vm->cpu, KVM_RUN, 0)) {
+		if (errno != EINTR)
+			err = -errno;
+		else if (vm->run->immediate_exit)
+			err = -ETIME;
+	}
+	timer_delete(deadline);
+	return err;
+}
+
 /* Let the guest do one call; what it counted. */
 long vm_call(struct vm *vm, uint32_t op, const struct vm_pages *pages)
 {
+	int err;
+
 	*vm->box = (struct guest_box) {
 		.op = op,
 		.first = pages->first,
@@ -227,15 +278,13 @@ long vm_call(struct vm *vm, uint32_t op, const struct vm_pages *pages)
 		.at = pages->at,
 		.value = pages->value,
 	};
-	while (ioctl(vm->cpu, KVM_RUN, 0)) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	if (vm->run->exit_reason != KVM_EXIT_IO || vm->run->io.port != GUEST_PORT) {
-		report_exit(vm);
-		return -EIO;
-	}
-	return vm->box->result;
+	err = run(vm);
+	if (!err && (vm->run->exit_reason != KVM_EXIT_IO || vm->run->io.port != GUEST_PORT))
+		err = -EIO;
+	if (!err)
+		return vm->box->result;
+	report_guest(vm);
+	return err;
 }
 
 long vm_fill(struct vm *vm)

@@ -51,7 +51,11 @@ void vm_free(struct vm *vm);
 struct vm_pages vm_every(const struct vm *vm, uint32_t first, uint32_t step);
 bool vm_pages_have(const struct vm_pages *pages, size_t page);
 
-/* What the guest does; the checks return the number of wrong pages. */
+/*
+ * What the guest does; the checks return the number of wrong pages. A guest
+ * that leaves its program gives -EIO, one that doesn't come back -ETIME, and
+ * where it was is printed.
+ */
 long vm_call(struct vm *vm, uint32_t op, const struct vm_pages *pages);
 long vm_fill(struct vm *vm);
 long vm_wrong(struct vm *vm);
