@@ -1,13 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs the Debian packages that building and testing need, those that are missing.
+# Installs the Debian packages that building and testing need, those that are missing:
+#
+#   deps.sh [PACKAGE ...]	(these instead, for what only few need)
+#
 # Without root, prints the command that does it and fails.
 
 set -euo pipefail
 
 packages="linux-source-6.12 gcc gcc-multilib libc6-dev make bc bison flex libelf-dev libssl-dev libnuma-dev perl
 	python3 xz-utils patch cpio rsync ccache busybox-static qemu-system-x86 sparse git"
+[ $# = 0 ] || packages=$*
 
 missing=()
 for package in $packages; do
