@@ -36,11 +36,17 @@ kernel-debug: tree ## the same with KASAN, lockdep and other checks
 kernel-mainline: mainline ## the small kernel with mainline's KSM, to compare
 	@scripts/kbuild.sh mainline qemu
 
+debian-image: deps ## Debian's userland for the guest of check-clients (mmdebstrap; root)
+	@scripts/mkdebian.sh
+
 demo: deps ## boot it and merge real files loaded by processes (FILES=DIR)
 	@FILES="$(FILES)" scripts/demo.sh
 
 check: deps ## run the tests; ends with 'N passed, N failed' (CHECK_SECONDS=n)
 	@CHECK_SECONDS=$(CHECK_SECONDS) scripts/check.sh
+
+check-all: deps ## the same, and base-tests, clients and kvm
+	@CHECK_SECONDS=$(CHECK_SECONDS) scripts/check.sh all
 
 check-quick: deps ## unit tests and one boot
 	@scripts/check.sh unit vm-quick
@@ -65,6 +71,9 @@ check-torture: deps ## one minute of torture on the debug kernel
 
 check-base-tests: deps ## the base's own selftests on the debug kernel (TREE=mainline: on its)
 	@scripts/check.sh base-tests
+
+check-clients: deps ## Debian's programs that use KSM, in QEMU (TREE=mainline: on its kernel)
+	@scripts/check.sh clients
 
 check-matrix: deps ## compile with other configurations, W=1
 	@scripts/check.sh matrix

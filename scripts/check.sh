@@ -3,7 +3,8 @@
 #
 # Runs test suites and adds up their results:
 #
-#   check.sh [SUITE ...]	(all of them by default, what tells most first)
+#   check.sh [SUITE ...]	(by default those of `make check`, what tells most first)
+#   check.sh all		(those, and what takes longer)
 #
 # A suite is scripts/check-SUITE.sh, and prints flat TAP. Counted are the lines `ok` and
 # `not ok`; a skipped test is neither passed nor failed. A suite that fails without saying
@@ -17,7 +18,8 @@
 . "$(dirname "$0")/lib.sh"
 
 suites=("$@")
-[ $# -gt 0 ] || suites=(unit docs vm torture style kunit i386 matrix)
+[ $# -gt 0 ] && [ "$*" != all ] || suites=(unit docs vm torture style kunit i386 matrix)
+[ "$*" != all ] || suites+=(base-tests clients kvm)
 
 passed=0 failed=0 skipped=0
 summary=()
