@@ -84,6 +84,19 @@ static bool ksm_target_is_zero(const struct ksm_candidate *c)
 	return c->work->kind == KSM_WORK_ZERO;
 }
 
+/* As the base traces it: with a KSM page, which a promoted page itself becomes, or else alone. */
+static void ksm_candidate_trace(struct ksm_batch *batch, struct ksm_candidate *c, int err)
+{
+	struct ksm_item *item = &c->span->items[c->pos];
+	struct mm_struct *mm = batch->vma->vm_mm;
+
+	if (ksm_target_is_zero(c))
+		trace_ksm_merge_one_page(page_to_pfn(c->page), item, mm, err);
+	else
+		trace_ksm_merge_with_ksm_page(c->target, page_to_pfn(c->target ?: c->page), item,
+					      mm, err);
+}
+
 /*
  * Does anybody but page tables, swap cache and the caller hold a reference? It may be a writer,
  * like O_DIRECT. A fork or zap in between would make the sum meaningless.
@@ -440,7 +453,7 @@ static void ksm_candidate_promote(struct ksm_scan *scan, struct ksm_batch *batch
 	c->live = false;
 	c->work->outcome = KSM_OUTCOME_MERGED;
 	ksm_note_promoted(scan, c->span, c->pos);
-	trace_ksm_merge_one_page(folio_pfn(folio), &c->span->items[c->pos], batch->vma->vm_mm, 0);
+	ksm_candidate_trace(batch, c, 0);
 }
 
 static void ksm_batch_promote(struct ksm_scan *scan, struct ksm_batch *batch)
@@ -500,8 +513,7 @@ static void ksm_candidate_replace(struct ksm_batch *batch, struct ksm_candidate 
 	c->replaced = true;
 	c->live = false;
 	c->work->outcome = KSM_OUTCOME_MERGED;
-	trace_ksm_merge_with_ksm_page(ksm_target_is_zero(c) ? NULL : c->target,
-				      page_to_pfn(c->target), &c->span->items[c->pos], mm, 0);
+	ksm_candidate_trace(batch, c, 0);
 }
 
 /* No more pages than the nodes have room for */
@@ -578,15 +590,9 @@ static int ksm_outcome_errno(enum ksm_outcome outcome)
 static void ksm_candidate_trace_failure(struct ksm_batch *batch, struct ksm_candidate *c)
 {
 	int err = ksm_outcome_errno(c->work->outcome);
-	struct ksm_item *item = &c->span->items[c->pos];
 
-	if (!err || !c->page)
-		return;
-	if (c->work->kind == KSM_WORK_PROMOTE)
-		trace_ksm_merge_one_page(page_to_pfn(c->page), item, batch->vma->vm_mm, err);
-	else
-		trace_ksm_merge_with_ksm_page(c->target, page_to_pfn(c->page), item,
-					      batch->vma->vm_mm, err);
+	if (err && c->page)
+		ksm_candidate_trace(batch, c, err);
 }
 
 static void ksm_candidate_put(struct ksm_candidate *c)

@@ -14,7 +14,7 @@
 #define DISTINCT 12
 #define CGROUP "ksm_swap_test"
 #define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
-#define LEFT_KIB 65536
+#define LEFT_KIB 24576
 #define MORE_MIB 256
 
 FIXTURE(swap)
