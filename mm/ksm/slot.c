@@ -429,8 +429,7 @@ static void ksm_slot_teardown(struct ksm_slot *slot)
  * @mm: without users, or never used by anybody
  *
  * An owner may be inside the mm, even about to break COW: it has to leave before the page tables
- * go. It holds mmap_lock for read: a scanner for one hold at most, run=2 until it sees that the mm
- * is gone.
+ * go. It holds mmap_lock for read, for one hold at most, and sees at the next that the mm is gone.
  *
  * Context: may sleep; mmap_lock is not held by the caller.
  */

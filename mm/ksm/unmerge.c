@@ -251,31 +251,35 @@ static struct vm_area_struct *ksm_unmerge_next_vma(struct mm_struct *mm, unsigne
 }
 
 /*
- * Step by step, each under a hold of mmap_lock of its own. Nothing comes behind: while run is 2
- * nobody maps a KSM page anew, whatever mremap() moves it unmerges first, and a child of fork() is
+ * Step by step, each under a hold of mmap_lock of its own: a search with its faults, and then some of
+ * the items of what was searched, until they are gone. Nothing comes behind: while run is 2 nobody
+ * maps a KSM page anew, mremap() unmerges what it moves in mergeable areas, and a child of fork() is
  * an mm of its own in the list.
  */
 static int ksm_unmerge_mm(struct ksm_slot *slot)
 {
 	struct mm_struct *mm = ksm_slot_mm(slot);
+	unsigned long forgotten = 0, searched = 0;
 	struct vm_area_struct *vma;
-	unsigned long start = 0, end;
 	int err = ksm_lock_out_faults(mm);
 
 	while (!err) {
-		end = ULONG_MAX;
-		vma = ksm_mm_gone(mm) ? NULL : ksm_unmerge_next_vma(mm, start);
-		if (vma) {
-			end = max(start, vma->vm_start);
-			err = ksm_break_step(vma, end, vma->vm_end, &end);
+		if (forgotten == searched) {
+			searched = ULONG_MAX;
+			vma = ksm_mm_gone(mm) ? NULL : ksm_unmerge_next_vma(mm, forgotten);
+			if (vma) {
+				searched = max(forgotten, vma->vm_start);
+				err = ksm_break_step(vma, searched, vma->vm_end, &searched);
+			}
 		}
 		if (!err)
-			start = ksm_slot_clear_part(slot, start, end);
+			forgotten = ksm_slot_clear_part(slot, forgotten, searched);
 		mmap_read_unlock(mm);
-		if (err || start == ULONG_MAX)
+		if (err || forgotten == ULONG_MAX)
 			break;
 		cond_resched();
-		if (mmap_read_lock_killable(mm))
+		err = ksm_break_signal(mm);
+		if (!err && mmap_read_lock_killable(mm))
 			err = -ERESTARTSYS;
 	}
 	return err;
