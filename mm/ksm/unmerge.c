@@ -251,10 +251,10 @@ static struct vm_area_struct *ksm_unmerge_next_vma(struct mm_struct *mm, unsigne
 }
 
 /*
- * Step by step, each under a hold of mmap_lock of its own: a search with its faults, and then some of
- * the items of what was searched, until they are gone. Nothing comes behind: while run is 2 nobody
- * maps a KSM page anew, mremap() unmerges what it moves in mergeable areas, and a child of fork() is
- * an mm of its own in the list.
+ * Step by step, each under a hold of mmap_lock of its own: a search with its faults, and then some
+ * of the items of what was searched, until they are gone. Nothing comes behind: while run is 2
+ * nobody maps a KSM page anew, mremap() unmerges what it moves in mergeable areas, and a child of
+ * fork() is an mm of its own in the list.
  */
 static int ksm_unmerge_mm(struct ksm_slot *slot)
 {
