@@ -82,7 +82,7 @@ def parse_result(text):
         key, *words = line.split()
         if key == 'error':
             raise BenchError(line)
-        numbers = [int(word) for word in words if word.isdigit()]
+        numbers = [] if key == 'locks' else [int(word) for word in words]
         if key == 'pass':
             one = dict(zip(PASS_FIELDS, numbers[1:]))
             one['merged'] = one['shared'] + one['sharing']
