@@ -25,9 +25,9 @@ done
 guest_programs || exit 1
 
 for TREE in mainline linux; do
-	"$top/scripts/vm.sh" -s -l "bench-kvm-$TREE" -m 2048 -t "${KVM_TIMEOUT:-900}" -n 2 \
-		-q "-cpu EPYC,+svm,+npt" -a "$(guest_clock)" -f "$tests/vm/ksm_kvm_bench" \
-		"$TREE-kvm" "KSM_TIME_FACTOR=10 ksm_kvm_bench" || {
+	nested -s -l "bench-kvm-$TREE" -m 2048 -t "${KVM_TIMEOUT:-900}" \
+		-f "$tests/vm/ksm_kvm_bench" "$TREE-kvm" \
+		"KSM_TIME_FACTOR=10 $nested_cpus ksm_kvm_bench" || {
 		grep '^failed' "$logs/bench-kvm-$TREE.out" >&2
 		exit 1
 	}

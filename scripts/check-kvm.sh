@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The memory of virtual machines merges: tools/testing/selftests/vm/kvm on a kernel with KVM, which
-# runs its guests inside a guest of QEMU, by AMD's nested pages as QEMU's TCG has them. The KVM
-# of this machine, if it has one, is not used. Then once more with this machine's QEMU as the VMM in
-# there, which boots a small Linux twice.
+# runs its guests inside a guest of QEMU. The KVM of this machine, if it has one, is not used. Then
+# once more with this machine's QEMU as the VMM in there, which boots a small Linux twice.
 #
 # Environment: KVM_TIMEOUT (1800), in seconds.
 
@@ -40,9 +39,7 @@ run() {
 	local name=$1 status
 	shift
 
-	# Of two -cpu, QEMU takes the second.
-	"$top/scripts/vm.sh" -l "$name" -t "${KVM_TIMEOUT:-1800}" -n 2 -q "-cpu EPYC,+svm,+npt" \
-		-a "$(guest_clock)" "$@"
+	nested -l "$name" -t "${KVM_TIMEOUT:-1800}" "$@"
 	status=$?
 	[ $status != 125 ]
 	result $? "${name#check-}: no complaint on the console"
@@ -51,8 +48,8 @@ run() {
 
 failed=0
 run check-kvm -m 2048 -f "$tests/vm/ksm_kvm:/tests/ksm_kvm" -f "$tests/vm/run.sh:/tests/run.sh" \
-	"$TREE-kvm" "KSM_TIME_FACTOR=10 sh /tests/run.sh ksm_kvm" || failed=1
+	"$TREE-kvm" "KSM_TIME_FACTOR=10 $nested_cpus sh /tests/run.sh ksm_kvm" || failed=1
 qemu_root || exit 1
 run check-kvm-qemu -m 3072 -f "$root:/" -f "$tests/vm/qemu_pair.sh" "$TREE-kvm" \
-	"qemu_pair.sh /qemu" || failed=1
+	"$nested_cpus qemu_pair.sh /qemu" || failed=1
 [ $failed = 0 ]

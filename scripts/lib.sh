@@ -90,3 +90,18 @@ kunit_cases() {
 	grep -qE '# Totals: pass:[1-9]|# .*: pass:[1-9]' "$1"
 	result $? "$2: tests ran"
 }
+
+# nested OPTIONS KERNEL COMMAND: as vm.sh, for a guest that has guests itself, by AMD's nested pages
+# as QEMU's TCG has them. Put $nested_cpus before whatever runs VMs in there.
+#
+# It keeps them off processor 0. In QEMU 7.2 any processor that loads an FPU state (FLDENV, FRSTOR,
+# FXRSTOR, XRSTOR: each switch of tasks) also clears a flag of processor 0, for the old FERR#, by
+# `env->hflags2 &= ~HF2_IGNNE_MASK` in cpu_clear_ignne(), which is not atomic. What processor 0
+# writes to hflags2 meanwhile is lost, such as that VMRUN turned nested paging on, or that #VMEXIT
+# turned it off. Then a guest runs in memory of the kernel that runs it, or that kernel's own next
+# page walk makes a second #VMEXIT, which saves its registers as those of its guest.
+nested_cpus='taskset 6'
+nested() {
+	# Of two -cpu, QEMU takes the second.
+	"$top/scripts/vm.sh" -c 3 -n 2 -q "-cpu EPYC,+svm,+npt" -a "$(guest_clock)" "$@"
+}
