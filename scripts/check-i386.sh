@@ -6,7 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-# Of what the programs want, 32 bits have no nodes, hot-plug and memory failure; and 32 TiB.
+# Nothing of these runs without nodes, memory that goes offline, memory failure and CMA.
 without='ksm_nodes ksm_offline ksm_poison ksm_contig'
 
 # Debian's busybox for i386. Read with lists of its own, so that the machine needs no second

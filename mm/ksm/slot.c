@@ -20,7 +20,7 @@
 #include "unstable.h"
 
 #define KSM_SPAN_GFP	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
-#define KSM_CLEAR_BLOCKS	64
+#define KSM_CLEAR_BLOCKS	64	/* as many as ksm_slot_clear_part() forgets */
 
 static struct kmem_cache *ksm_slot_cache;
 static struct kmem_cache *ksm_span_caches[3];	/* 4, 8, 16 items */

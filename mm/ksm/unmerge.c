@@ -4,7 +4,7 @@
  *
  * The page tables are searched for KSM pages, also under migration entries, and for zero pages
  * that KSM placed; what is found is broken by an unshare fault, and searched again until nothing
- * is left. Then the items of the range go.
+ * is left. Then the items of what was searched go.
  *
  * Locking: mmap_lock, for read with the slot owned (for write for a moment, to lock faults out), or
  * for write. run=2 gives it up after each step. Lifetime: nothing is held between a search and its
@@ -122,6 +122,7 @@ static int ksm_break_step(struct vm_area_struct *vma, unsigned long start, unsig
 	unsigned int i;
 	int err;
 
+	mmap_assert_locked(mm);
 	found.looks = 0;
 	found.nr = 0;
 	err = walk_page_range_vma(vma, start, end, &ksm_break_search_ops, &found);
@@ -163,7 +164,6 @@ int ksm_break_range(struct vm_area_struct *vma, unsigned long start, unsigned lo
 {
 	int err;
 
-	mmap_assert_locked(vma->vm_mm);
 	while (start < end && !ksm_mm_gone(vma->vm_mm)) {
 		err = ksm_break_step(vma, start, end, &start);
 		if (err)

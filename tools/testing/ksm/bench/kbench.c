@@ -30,27 +30,21 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <stdnoreturn.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/reboot.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE		4096UL
+#include "kinit.h"
+
 #define WORDS		(PAGE / sizeof(uint64_t))
-#define REGION		((char *)0x1000000000UL)
 #define PAGES_PER_PROC	16384UL		/* 64 MiB */
 #define BATCH		64UL		/* pages written by one system call */
 #define AREAS		300UL		/* of a small process */
 #define AREA_STRIDE	(16 * PAGE)
-#define PROCS_MAX	1024
-#define KSM		"/sys/kernel/mm/ksm/"
-#define POLL_NS		4000000L
 #define IDLE_POLLS	3		/* polls without CPU time: ksmd sleeps */
 #define PASS_LIMIT_S	600
 
@@ -72,55 +66,6 @@ struct reading {
 
 static pid_t procs[PROCS_MAX];
 static unsigned long nprocs, npages;
-static FILE *result;
-
-static noreturn void finish(void)
-{
-	fflush(result);
-	fclose(result);
-	sync();
-	reboot(RB_POWER_OFF);
-	for (;;)
-		pause();
-}
-
-/* Say what went wrong, as the last line of the result. */
-#define die(...)						\
-do {								\
-	int err = errno;					\
-								\
-	fprintf(result, "error ");				\
-	fprintf(result, __VA_ARGS__);				\
-	fprintf(result, " (%s)\n", strerror(err));		\
-	finish();						\
-} while (0)
-
-static void write_num(const char *path, unsigned long value)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || dprintf(fd, "%lu\n", value) < 0)
-		die("write %lu to %s", value, path);
-	close(fd);
-}
-
-static unsigned long read_num(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	unsigned long value;
-
-	if (!f || fscanf(f, "%lu", &value) != 1)
-		die("read %s", path);
-	fclose(f);
-	return value;
-}
-
-static void nap(long ns)
-{
-	struct timespec ts = { .tv_nsec = ns };
-
-	nanosleep(&ts, NULL);
-}
 
 static uint64_t mix(uint64_t x)
 {
@@ -177,37 +122,6 @@ static void own_small_areas(unsigned long proc)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 		    MAP_FAILED)
 			_exit(errno);
-}
-
-/* Start a process that owns memory and sleeps. */
-static pid_t start_owner(void (*own)(unsigned long), unsigned long arg)
-{
-	int ready[2];
-	char byte;
-	pid_t pid;
-
-	if (pipe(ready))
-		die("pipe");
-	pid = fork();
-	if (pid < 0)
-		die("fork");
-	if (!pid) {
-		close(ready[0]);
-		own(arg);
-		if (write(ready[1], "", 1) != 1)
-			_exit(errno);
-		for (;;)
-			pause();
-	}
-	close(ready[1]);
-	if (read(ready[0], &byte, 1) != 1) {
-		int status = 0;
-
-		waitpid(pid, &status, 0);
-		die("no memory for process %lu, status %d", arg, status);
-	}
-	close(ready[0]);
-	return pid;
 }
 
 static void own_region(unsigned long unused)
@@ -438,10 +352,7 @@ static void unmerge_all(void)
 
 static void parse(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		unsigned long *value;
-	} names[] = {
+	static const struct option names[] = {
 		{ "mib", &opt.mib }, { "copies", &opt.copies },
 		{ "oneword", &opt.oneword }, { "small", &opt.small },
 		{ "passes", &opt.passes }, { "write", &opt.write },
@@ -449,18 +360,7 @@ static void parse(int argc, char **argv)
 		{ "hold", &opt.hold }, { "late", &opt.late },
 	};
 
-	for (int i = 1; i < argc; i++) {
-		char *value = strchr(argv[i], '=');
-		size_t n, length = value ? value - argv[i] : 0;
-
-		for (n = 0; n < sizeof(names) / sizeof(*names); n++)
-			if (value && strlen(names[n].name) == length &&
-			    !strncmp(names[n].name, argv[i], length))
-				break;
-		if (n == sizeof(names) / sizeof(*names))
-			die("unknown option %s", argv[i]);
-		*names[n].value = strtoul(value + 1, NULL, 10);
-	}
+	parse_options(argc, argv, names, sizeof(names) / sizeof(*names));
 	nprocs = opt.small ? opt.small : opt.mib / 64;
 	if (!nprocs || nprocs > PROCS_MAX || !opt.copies)
 		die("bad options");

@@ -22,21 +22,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <stdnoreturn.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/swap.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE		4096UL
+#include "kinit.h"
+
 #define MIB		(1UL << 20)
-#define REGION		((char *)0x1000000000UL)
-#define PROCS_MAX	1024
-#define KSM		"/sys/kernel/mm/ksm/"
 #define PASSES		4
 #define PASSES_LIMIT_S	600
 #define LOCKS		4
@@ -46,22 +41,6 @@
 #endif
 
 static unsigned long procs = 1, pages = 1, areas, stride, sharing = 256;
-static FILE *result;
-
-static noreturn void finish(void)
-{
-	fclose(result);
-	sync();
-	reboot(RB_POWER_OFF);
-	for (;;)
-		pause();
-}
-
-static noreturn void die(const char *what)
-{
-	fprintf(result, "error %s (%s)\n", what, strerror(errno));
-	finish();
-}
 
 /* Written as asked; -1 if the kernel would not, as when nothing is left to reclaim. */
 static int try_write(const char *path, const char *text)
@@ -70,38 +49,19 @@ static int try_write(const char *path, const char *text)
 	ssize_t n;
 
 	if (fd < 0)
-		die(path);
+		die("%s", path);
 	n = write(fd, text, strlen(text));
 	close(fd);
 	return n < 0 ? -1 : 0;
 }
 
-static void write_num(const char *path, unsigned long value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%lu", value);
-	if (try_write(path, text))
-		die(path);
-}
-
-static unsigned long read_num(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	unsigned long value;
-
-	if (!f || fscanf(f, "%lu", &value) != 1)
-		die(path);
-	fclose(f);
-	return value;
-}
-
-static void own(void)
+static void own(unsigned long unused)
 {
 	size_t step = stride ? stride * MIB : PAGE, bytes = pages * step;
 	char *p = mmap(REGION, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 
+	(void)unused;
 	if (p != REGION)
 		_exit(errno);
 	/* Pages of zeroes, which are like any other with use_zero_pages 0. */
@@ -113,35 +73,6 @@ static void own(void)
 			_exit(errno);
 	if (madvise(p, bytes, MADV_MERGEABLE))
 		_exit(errno);
-}
-
-static void start_owner(void)
-{
-	int ready[2];
-	char byte;
-
-	if (pipe(ready))
-		die("pipe");
-	switch (fork()) {
-	case -1:
-		die("fork");
-	case 0:
-		close(ready[0]);
-		own();
-		if (write(ready[1], "", 1) != 1)
-			_exit(errno);
-		for (;;)
-			pause();
-	}
-	close(ready[1]);
-	if (read(ready[0], &byte, 1) != 1) {
-		int status = 0;
-
-		wait(&status);
-		errno = WEXITSTATUS(status);
-		die("an owner");
-	}
-	close(ready[0]);
 }
 
 static int ksmd_pid(void)
@@ -195,14 +126,13 @@ static void merge(const char *phase)
 {
 	unsigned long target = read_num(KSM "full_scans") + PASSES;
 	time_t limit = time(NULL) + PASSES_LIMIT_S;
-	struct timespec nap = { .tv_nsec = 4000000 };
 
 	begin(ksmd_pid());
 	write_num(KSM "run", 1);
 	while (read_num(KSM "full_scans") < target) {
 		if (time(NULL) > limit)
 			die("passes did not end");
-		nanosleep(&nap, NULL);
+		nap(POLL_NS);
 	}
 	report(phase);
 	write_num(KSM "run", 0);
@@ -212,26 +142,12 @@ static void merge(const char *phase)
 
 static void parse(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		unsigned long *value;
-	} names[] = {
+	static const struct option names[] = {
 		{ "procs", &procs }, { "pages", &pages }, { "areas", &areas },
 		{ "stride", &stride }, { "sharing", &sharing },
 	};
 
-	for (int i = 1; i < argc; i++) {
-		char *value = strchr(argv[i], '=');
-		size_t n;
-
-		for (n = 0; n < sizeof(names) / sizeof(*names); n++)
-			if (value && !strncmp(names[n].name, argv[i], value - argv[i]))
-				break;
-		errno = EINVAL;
-		if (n == sizeof(names) / sizeof(*names))
-			die(argv[i]);
-		*names[n].value = strtoul(value + 1, NULL, 10);
-	}
+	parse_options(argc, argv, names, sizeof(names) / sizeof(*names));
 	if (!procs || procs > PROCS_MAX || !pages)
 		die("options");
 }
@@ -249,7 +165,7 @@ static void swap_on(const char *disk, unsigned long mib)
 	memcpy(header + PAGE - 10, "SWAPSPACE2", 10);
 	fd = open(disk, O_WRONLY);
 	if (fd < 0 || write(fd, header, PAGE) != (ssize_t)PAGE || fsync(fd))
-		die(disk);
+		die("%s", disk);
 	close(fd);
 	if (swapon(disk, 0))
 		die("swapon");
@@ -267,7 +183,7 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	swap_on("/dev/zram0", 256);
 	for (unsigned long i = 0; i < procs; i++)
-		start_owner();
+		start_owner(own, i);
 	write_num(KSM "max_page_sharing", sharing);
 	write_num(KSM "pages_to_scan", 1000);
 	write_num(KSM "sleep_millisecs", 1);

@@ -11,7 +11,7 @@
 #include "ksm_test.h"
 
 #define LARGE 2048
-#define HUGE 8192
+#define VERY_LARGE 8192
 #define PAGES 64
 #define BALLAST 256
 #define HAMMERS 8
@@ -153,14 +153,14 @@ static void *protect(void *page)
 /* Nobody keeps the lock for as long as all of a large area takes. */
 KSM_TEST(busy, others_go_on_while_their_memory_is_unmerged)
 {
-	void *large = area_new(HUGE, HUGE / 2, self->seed), *page = area_map(1);
+	void *large = area_new(VERY_LARGE, VERY_LARGE / 2, self->seed), *page = area_map(1);
 	pthread_t other;
 	double took;
 
 	ASSERT_NE(NULL, large);
 	ASSERT_NE(NULL, page);
 	ASSERT_EQ(0, ksm_passes(4));
-	ASSERT_EQ(HUGE / 2, area_frames(large, HUGE));
+	ASSERT_EQ(VERY_LARGE / 2, area_frames(large, VERY_LARGE));
 	protecting = 1;
 	ASSERT_EQ(0, pthread_create(&other, NULL, protect, page));
 	usleep(10000);
@@ -172,8 +172,8 @@ KSM_TEST(busy, others_go_on_while_their_memory_is_unmerged)
 	ksft_print_msg("unmerged in %.1f ms, the longest wait %.1f ms\n", took * 1000,
 		       longest_wait * 1000);
 	EXPECT_GT(took / 3, longest_wait);
-	EXPECT_EQ(HUGE, area_frames(large, HUGE));
-	EXPECT_EQ(0, area_wrong(large, HUGE, HUGE / 2, self->seed));
+	EXPECT_EQ(VERY_LARGE, area_frames(large, VERY_LARGE));
+	EXPECT_EQ(0, area_wrong(large, VERY_LARGE, VERY_LARGE / 2, self->seed));
 }
 
 static long child_fill_some(long pages)

@@ -57,11 +57,7 @@ FIXTURE_TEARDOWN_PARENT(swap)
 
 static size_t swapped(void *area)
 {
-	size_t n = 0, i;
-
-	for (i = 0; i < PAGES; i++)
-		n += !!(page_pagemap(area_page(area, i)) & PAGEMAP_SWAP);
-	return n;
+	return area_count(area, PAGES, PAGEMAP_SWAP);
 }
 
 /*

@@ -120,4 +120,4 @@ KSM_TEST(system, suspended_while_ksmd_has_nothing_to_do)
 	ASSERT_EQ(0, ksm_stop());
 }
 
-KSM_TEST_MAIN_KEEPING(PM_TEST_DELAY, "/sys/power/image_size")
+KSM_TEST_MAIN_KEEPING(PM_TEST_DELAY, "/sys/power/disk", "/sys/power/image_size")

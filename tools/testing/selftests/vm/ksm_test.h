@@ -87,6 +87,7 @@ static inline void ksm_test_keep(const char *const *files, size_t nr)
 		setting->file = files[nr];
 		if (ksm_file_read(setting->file, setting->text, sizeof(setting->text)))
 			setting->text[0] = '\0';
+		ksm_keep_chosen(setting->text);
 	}
 }
 

@@ -287,7 +287,7 @@ KSM_TEST(thp, khugepaged_at_the_same_time)
 	area = huge_area(_metadata, 2, pages / 4, self->seed);
 	if (!area)
 		SKIP(return, "no huge pages");
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < ARRAY_SIZE(setting); i++)
 		ASSERT_EQ(0, ksm_file_write(setting[i][0], setting[i][1]));
 	collapsed = vmstat_field("thp_collapse_alloc");
 	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));

@@ -181,8 +181,8 @@ int ksm_set(const char *file, long value)
 	return ksm_write(file, text);
 }
 
-/* advisor_mode shows all the modes, the chosen one in brackets. */
-static void keep_chosen(char *text)
+/* Of a text with all choices, such as advisor_mode's, the chosen one, which is in brackets. */
+void ksm_keep_chosen(char *text)
 {
 	char *from = strchr(text, '['), *to = strchr(text, ']');
 
@@ -199,11 +199,11 @@ void ksm_save_knobs(void)
 		if (ksm_read(knobs[i].file, knobs[i].saved, KSM_TEXT_MAX))
 			knobs[i].saved[0] = '\0';
 		else
-			keep_chosen(knobs[i].saved);
+			ksm_keep_chosen(knobs[i].saved);
 	}
 	if (ksm_read("run", saved_run, sizeof(saved_run)))
 		saved_run[0] = '\0';
-	keep_chosen(saved_run);
+	ksm_keep_chosen(saved_run);
 }
 
 /* What a knob was when the program started, NULL if there is no such file. */

@@ -45,6 +45,7 @@ int ksm_read(const char *file, char *text, size_t size);
 int64_t ksm_get(const char *file);
 int ksm_write(const char *file, const char *text);
 int ksm_set(const char *file, long value);
+void ksm_keep_chosen(char *text);
 
 void ksm_save_knobs(void);
 const char *ksm_saved_knob(const char *file);

@@ -100,15 +100,6 @@ KSM_TEST(range, thousands_of_areas)
 	EXPECT_EQ(0, area_wrong(area, pages, 100, self->seed));
 }
 
-static size_t swapped(void *area, size_t pages)
-{
-	size_t n = 0, i;
-
-	for (i = 0; i < pages; i++)
-		n += !!(page_pagemap(area_page(area, i)) & PAGEMAP_SWAP);
-	return n;
-}
-
 /*
  * Move an area, merge it, swap it: every mapping has to be found, or the page
  * can't go. MREMAP_DONTUNMAP keeps the old place as a second area.
@@ -132,11 +123,11 @@ KSM_TEST(range, moved_merged_and_swapped)
 	EXPECT_EQ(0, ksm_passes(4));
 	EXPECT_EQ(6, area_frames(moved, pages));
 	end = ksm_now() + 30;
-	while (swapped(moved, pages) < pages && ksm_now() < end) {
+	while (area_count(moved, pages, PAGEMAP_SWAP) < pages && ksm_now() < end) {
 		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
 		usleep(10000);
 	}
-	EXPECT_EQ(pages, swapped(moved, pages));
+	EXPECT_EQ(pages, area_count(moved, pages, PAGEMAP_SWAP));
 	EXPECT_EQ(0, area_wrong(moved, pages, 6, self->seed));
 	EXPECT_EQ(0, ksm_swap_off(swap));
 	ksm_cgroup_leave(CGROUP);
