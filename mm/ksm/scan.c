@@ -46,7 +46,7 @@ struct ksm_scan * __init ksm_scan_alloc(struct ksm_domain *domain)
 static bool ksm_hold_ends(struct ksm_scan *scan, struct mm_struct *mm)
 {
 	return scan->hold <= 0 || !scan->budget || scan->nr_work >= KSM_HOLD_WORK ||
-	       (scan->hold < KSM_HOLD_PAGES && mmap_lock_is_contended(mm));
+	       (scan->hold < KSM_HOLD_PAGES && ksm_mm_wanted(mm));
 }
 
 static int ksm_walk_pmd(pmd_t *pmd, unsigned long addr, unsigned long end, struct mm_walk *walk)

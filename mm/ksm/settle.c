@@ -242,7 +242,7 @@ static unsigned int ksm_settle_revisits(struct ksm_scan *scan, unsigned int firs
 	unsigned int i;
 
 	for (i = first; i < scan->nr_revisits && scan->revisit[i].slot == slot; i++) {
-		if (begun && (i == first || !mmap_lock_is_contended(ksm_slot_mm(slot))))
+		if (begun && (i == first || !ksm_mm_wanted(ksm_slot_mm(slot))))
 			ksm_revisit_one(scan, &scan->revisit[i]);
 		ksm_revisit_put(&scan->revisit[i]);
 	}

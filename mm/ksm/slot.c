@@ -11,6 +11,7 @@
  * Failure: no memory for a slot: -ENOMEM; for a span: its pages are not tracked in this pass.
  * Tests: exit and stress tests in tools/testing/selftests/vm/.
  */
+#include <linux/delay.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <trace/events/ksm.h>
@@ -322,7 +323,7 @@ void ksm_slot_sweep(struct ksm_slot *slot, u32 pass)
 				ksm_span_clear(span, U16_MAX, false);
 		}
 		ksm_block_prune(slot, block);
-		if (!(++nr & 511) && mmap_lock_is_contended(ksm_slot_mm(slot)))
+		if (!(++nr & 511) && ksm_mm_wanted(ksm_slot_mm(slot)))
 			return;
 		cond_resched();
 	}
@@ -423,13 +424,26 @@ static void ksm_slot_teardown(struct ksm_slot *slot)
 	ksm_slot_put(slot);
 }
 
+/*
+ * An owner may be inside the mm, even about to break COW: it has to leave before the page tables
+ * go. It holds mmap_lock for one hold at most, and sees at the next that the mm is gone.
+ * Don't queue for the lock: if the owner waits for memory, the OOM reaper has to get it, too.
+ */
+static void ksm_slot_wait_for_owner(struct mm_struct *mm)
+{
+	unsigned long us = 20;
+
+	while (!down_write_trylock(&mm->mmap_lock)) {
+		usleep_range(us, 2 * us);
+		us = min(2 * us, 1000UL);
+	}
+	up_write(&mm->mmap_lock);
+}
+
 /**
  * ksm_slot_exit - unregister an mm
  * @domain: where it is registered, if at all
  * @mm: without users, or never used by anybody
- *
- * An owner may be inside the mm, even about to break COW: it has to leave before the page tables
- * go. It holds mmap_lock for read, for one hold at most, and sees at the next that the mm is gone.
  *
  * Context: may sleep; mmap_lock is not held by the caller.
  */
@@ -439,6 +453,7 @@ void ksm_slot_exit(struct ksm_domain *domain, struct mm_struct *mm)
 	struct ksm_slot *slot = NULL;
 	bool owned = false;
 
+	might_lock(&mm->mmap_lock);
 	spin_lock(&domain->slot_lock);
 	mm_slot = mm_slot_lookup(domain->slot_hash, mm);
 	if (mm_slot) {
@@ -451,12 +466,10 @@ void ksm_slot_exit(struct ksm_domain *domain, struct mm_struct *mm)
 		owned = slot->owner;
 	}
 	spin_unlock(&domain->slot_lock);
-	if (owned) {
-		mmap_write_lock(mm);
-		mmap_write_unlock(mm);
-	} else if (slot) {
+	if (owned)
+		ksm_slot_wait_for_owner(mm);
+	else if (slot)
 		ksm_slot_teardown(slot);
-	}
 }
 
 static bool __ksm_slot_claim(struct ksm_slot *slot, void *owner)

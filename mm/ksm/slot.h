@@ -50,6 +50,12 @@ static inline bool ksm_mm_gone(struct mm_struct *mm)
 	return !atomic_read(&mm->mm_users) || test_bit(MMF_UNSTABLE, &mm->flags);
 }
 
+/* Others wait for mmap_lock, or the mm is gone and its exit waits: whoever holds it leaves soon. */
+static inline bool ksm_mm_wanted(struct mm_struct *mm)
+{
+	return mmap_lock_is_contended(mm) || ksm_mm_gone(mm);
+}
+
 int ksm_slot_init(void);
 int ksm_slot_enter(struct ksm_domain *domain, struct mm_struct *mm);
 unsigned long ksm_slot_held(struct ksm_domain *domain, struct mm_struct *mm);

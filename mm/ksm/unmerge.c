@@ -264,6 +264,12 @@ static int ksm_unmerge_mm(struct ksm_slot *slot)
 	int err = ksm_lock_out_faults(mm);
 
 	while (!err) {
+		if (!atomic_read(&mm->mm_users)) {
+			/* Its exit waits for mmap_lock, which is not needed to forget it. */
+			mmap_read_unlock(mm);
+			ksm_slot_clear_range(slot, 0, ULONG_MAX, true);
+			break;
+		}
 		if (forgotten == searched) {
 			searched = ULONG_MAX;
 			vma = ksm_mm_gone(mm) ? NULL : ksm_unmerge_next_vma(mm, forgotten);

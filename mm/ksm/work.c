@@ -137,7 +137,7 @@ static unsigned int ksm_merge_round(struct ksm_scan *scan, struct ksm_slot *slot
 		i += ksm_batch_fill(scan, slot, vma, &work[i], nr - i);
 		if (scan->batch.nr)
 			ksm_batch_run(scan, &scan->batch);
-		if (mmap_lock_is_contended(vma->vm_mm) || ksm_mm_gone(vma->vm_mm))
+		if (ksm_mm_wanted(vma->vm_mm))
 			break;
 		cond_resched();
 	}
@@ -191,6 +191,6 @@ void ksm_merge(struct ksm_scan *scan, struct ksm_slot *slot, struct ksm_work *wo
 	mmap_assert_locked(mm);
 	tried = ksm_merge_round(scan, slot, work, nr);
 	ksm_merge_give_up(work + tried, nr - tried);
-	while (tried == nr && !mmap_lock_is_contended(mm) && ksm_merge_again(work, nr, &merged))
+	while (tried == nr && !ksm_mm_wanted(mm) && ksm_merge_again(work, nr, &merged))
 		tried = ksm_merge_round(scan, slot, work, nr);
 }

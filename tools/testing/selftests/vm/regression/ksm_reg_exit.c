@@ -150,7 +150,7 @@ static const struct {
 	{ "pages_to_scan", { "10", "100", "1000" }, -EINVAL },	/* of the advisor's */
 };
 
-/* Writes them at random for a while; returns how often one was busy, or below 0 for another answer. */
+/* Writes them at random for a while; returns how often one was busy, or another error. */
 static long child_knobs(long seed)
 {
 	double end = ksm_now() + KNOBS_SECONDS;
