@@ -13,7 +13,7 @@ CHECK_SECONDS ?=
 .PHONY: help deps tree mainline kernel kernel-debug kernel-mainline debian-image demo check \
 	check-all check-quick check-unit check-kunit check-i386 check-vm check-kvm check-torture \
 	check-matrix check-style check-docs check-base-tests check-clients torture mutants bench \
-	bench-kvm docs-check clean distclean
+	bench-kvm docs docs-check clean distclean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,7 @@ check: deps ## run the tests; ends with 'N passed, N failed' (CHECK_SECONDS=n)
 check-all: deps ## the same, and base-tests, clients and kvm
 	@CHECK_SECONDS=$(CHECK_SECONDS) scripts/check.sh all
 
-check-quick: deps ## unit tests and one boot
+check-quick: deps ## unit tests, and all kselftests on a quick kernel
 	@scripts/check.sh unit vm-quick
 
 check-unit: deps ## tests of the pure layers, in userspace
@@ -92,6 +92,9 @@ bench: deps ## compare with mainline under UML, as table, JSON and SVG
 
 bench-kvm: deps ## ranges, flushes and exits of guests of KVM, beside mainline
 	@scripts/bench-kvm.sh
+
+docs: ## the documents as HTML in build/docs, by Sphinx
+	@scripts/docs.sh
 
 docs-check: tree ## kernel-doc of the sources and references of the documents
 	@scripts/check-docs.sh

@@ -6,8 +6,8 @@
 
 . "$(dirname "$0")/lib.sh"
 
-# Nothing of these runs without nodes, memory that goes offline, memory failure and CMA.
-without='ksm_nodes ksm_offline ksm_poison ksm_contig'
+# Nothing of these runs without nodes, memory that goes offline or is unplugged, memory failure and CMA.
+without='ksm_nodes ksm_offline ksm_poison ksm_contig ksm_reg_hotplug'
 
 # Debian's busybox for i386. Read with lists of its own, so that the machine needs no second
 # architecture for it.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# One boot of the small kernel without debugging, all kselftests: the second half of make check-quick.
+# All kselftests on the small kernel without debugging: the second half of make check-quick.
 
 . "$(dirname "$0")/lib.sh"
 

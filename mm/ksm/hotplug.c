@@ -8,7 +8,7 @@
  *
  * Locking: scan_sem for write, in each callback but not between them, so that nothing waits with
  * it held.
- * Failure: none. Tests: ksm_offline in tools/testing/selftests/vm/.
+ * Failure: none. Tests: ksm_offline, ksm_reg_hotplug in tools/testing/selftests/vm/.
  */
 #include <linux/memory.h>
 

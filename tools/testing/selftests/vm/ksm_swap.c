@@ -113,11 +113,15 @@ static long child_populate(long mib)
 /* Nobody asks for these pages to go: there is no memory left, for others. */
 KSM_TEST(swap, the_whole_machine_is_short_of_memory)
 {
-	void *area = merged(_metadata, self->seed);
 	struct ksm_child hog;
 	char text[32];
 	long mib = 0;
+	void *area;
 
+	/* Any kernel kills there as often as not, with swap space left. */
+	if (meminfo_kib("HighTotal") > 0)
+		SKIP(return, "there is high memory");
+	area = merged(_metadata, self->seed);
 	snprintf(text, sizeof(text), "%ld", (long)(meminfo_kib("MemAvailable") - LEFT_KIB) / 2048);
 	ASSERT_EQ(0, ksm_child_start(&hog));
 	ASSERT_EQ(0, ksm_file_write(HUGE_PAGES, text));
@@ -125,6 +129,7 @@ KSM_TEST(swap, the_whole_machine_is_short_of_memory)
 		ASSERT_EQ(0, ksm_child_call(&hog, child_populate, 1));
 	ksm_child_kill(&hog);
 	ASSERT_EQ(0, ksm_file_write(HUGE_PAGES, "0"));
+	ksft_print_msg("%ld MiB more\n", mib);
 	EXPECT_GE(MORE_MIB, mib);
 	EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
 	ASSERT_EQ(0, ksm_passes(8));

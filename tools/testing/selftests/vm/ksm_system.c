@@ -99,6 +99,8 @@ KSM_TEST(system, hibernated_in_the_middle_of_a_pass)
 		SKIP(return, "no empty disk to swap to");
 	EXPECT_EQ(0, ksm_file_write("/sys/power/image_size", "0"));
 	EXPECT_EQ(0, ksm_file_write("/sys/power/state", "disk"));
+	/* Some had to go to swap, to make room for the image, and come back as copies. */
+	EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
 	*(volatile char *)area ^= 1;
 	EXPECT_EQ(0, ksm_wait_passes(1));
 	*(volatile char *)area ^= 1;
