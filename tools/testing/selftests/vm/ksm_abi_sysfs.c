@@ -4,6 +4,9 @@
  * defaults, limits and errnos. A refused write has to leave every knob alone.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "ksm_test.h"
@@ -27,7 +30,7 @@ static const struct file_spec writable[] = {
 	  { "1", "1", "1", "1", "2", "2", "2", "2", "0", "0" },
 	  { NOT_U32, "3" } },
 	{ "pages_to_scan", false, "100",
-	  { "0", "0", "1", "1", "4294967295", "4294967295", "100\n", "100" },
+	  { "0", "0", "+1", "1", "4294967295", "4294967295", "100\n", "100" },
 	  { NOT_U32 } },
 	{ "sleep_millisecs", false, "20",
 	  { "0", "0", "4294967295", "4294967295", "20\n", "20" },
@@ -169,6 +172,69 @@ KSM_TEST(sysfs, bad_values_are_refused_and_change_nothing)
 			ksm_default_knobs();
 		}
 	}
+}
+
+/* As many bytes as are said, in one write: how many were taken, or the error. */
+static ssize_t write_bytes(const char *file, const char *bytes, size_t n)
+{
+	char path[256];
+	ssize_t ret;
+	int fd;
+
+	snprintf(path, sizeof(path), KSM_SYSFS "%s", file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, bytes, n);
+	if (ret < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* Nothing, a NUL, more than a page, and what stands behind a NUL. */
+KSM_TEST(sysfs, writes_of_any_length)
+{
+	char before[2048], after[2048], text[KSM_TEXT_MAX], long_text[4097];
+
+	memset(long_text, '9', sizeof(long_text));
+	for (size_t i = 0; i < NR(writable); i++) {
+		const struct file_spec *spec = &writable[i];
+
+		if (spec->optional && !ksm_has(spec->file))
+			continue;
+		snapshot(before, sizeof(before));
+		EXPECT_EQ(0, write_bytes(spec->file, "", 0));
+		EXPECT_EQ(-EINVAL, write_bytes(spec->file, "\0", 1));
+		EXPECT_EQ(-EINVAL, write_bytes(spec->file, "\0001", 2));
+		EXPECT_EQ(-EINVAL, write_bytes(spec->file, long_text, sizeof(long_text)));
+		snapshot(after, sizeof(after));
+		EXPECT_STREQ(before, after) TH_LOG("%s", spec->file);
+		if (!spec->good[0])
+			continue;
+		snprintf(text, sizeof(text), "%s%cjunk", spec->good[0], 0);
+		EXPECT_EQ(strlen(spec->good[0]) + 5,
+			  write_bytes(spec->file, text, strlen(spec->good[0]) + 5));
+		ASSERT_EQ(0, ksm_read(spec->file, text, sizeof(text)));
+		EXPECT_EQ(0, strncmp(text, spec->good[1], strlen(spec->good[1])));
+		ksm_default_knobs();
+	}
+}
+
+/* Each piece is a value of its own, as in all files of sysfs. */
+KSM_TEST(sysfs, a_value_in_two_pieces)
+{
+	int fd = open(KSM_SYSFS "pages_to_scan", O_WRONLY | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(2, write(fd, "12", 2));
+	EXPECT_EQ(12, ksm_get("pages_to_scan"));
+	EXPECT_EQ(1, write(fd, "3", 1));
+	EXPECT_EQ(3, ksm_get("pages_to_scan"));
+	EXPECT_EQ(-1, write(fd, "x", 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(3, ksm_get("pages_to_scan"));
+	close(fd);
 }
 
 /* What does not fit into an int: refused, by one errno or the other. */
