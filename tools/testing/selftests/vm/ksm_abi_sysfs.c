@@ -12,6 +12,7 @@
 #include "ksm_test.h"
 
 #define MANY 12
+#define ADVISED_PAGES 4096
 
 struct file_spec {
 	const char *file;
@@ -357,6 +358,42 @@ KSM_TEST(sysfs, advisor_owns_pages_to_scan)
 	EXPECT_STREQ("[none] scan-time\n", text);
 	EXPECT_EQ(100, ksm_get("pages_to_scan"));
 	EXPECT_EQ(0, ksm_set("pages_to_scan", 1234));
+}
+
+/* Seconds that a pass takes, on average of a few. */
+static double pass_seconds(void)
+{
+	double start;
+
+	/* To the end of a pass, and then to that of the third behind it. */
+	if (ksm_wait_passes(0))
+		return -1;
+	start = ksm_now();
+	return ksm_wait_passes(2) ? -1 : (ksm_now() - start) / 3;
+}
+
+KSM_TEST(sysfs, advisor_meets_its_target)
+{
+	if (!ksm_has("advisor_mode"))
+		SKIP(return, "no advisor");
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 20));
+	ASSERT_EQ(0, ksm_set("advisor_min_pages_to_scan", 10));
+	ASSERT_EQ(0, ksm_set("advisor_target_scan_time", 1));
+	ASSERT_NE(NULL, area_new(ADVISED_PAGES, ADVISED_PAGES, self->seed));
+	ASSERT_EQ(0, ksm_write("advisor_mode", "scan-time"));
+	ASSERT_EQ(0, ksm_start());
+	/* At first, and after the load has doubled. */
+	for (int round = 0; round < 2; round++) {
+		double seconds;
+
+		ASSERT_EQ(0, ksm_wait_passes(10));
+		seconds = pass_seconds();
+		ksft_print_msg("%ld pages each time, %.2f s\n",
+			       (long)ksm_get("pages_to_scan"), seconds);
+		EXPECT_LT(0.7, seconds);
+		EXPECT_GT(1.5, seconds);
+		ASSERT_NE(NULL, area_new(ADVISED_PAGES, ADVISED_PAGES, self->seed + 1));
+	}
 }
 
 KSM_TEST(sysfs, advisor_limits_are_refused_when_out_of_range)

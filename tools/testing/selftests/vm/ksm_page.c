@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "ksm_page.h"
@@ -153,6 +154,29 @@ void *area_lookalikes(uint64_t seed)
 		area[i * page_bytes() + i * 64] ^= 0x11;
 	}
 	return area_mergeable(area, LOOKALIKES) ? NULL : area;
+}
+
+int area_hold(void *area, size_t pages, int fds[2])
+{
+	struct iovec vec = { area, pages * page_bytes() };
+
+	if (pipe(fds) || fcntl(fds[1], F_SETPIPE_SZ, (int)vec.iov_len) < 0)
+		return -errno;
+	return vmsplice(fds[1], &vec, 1, 0) == (ssize_t)vec.iov_len ? 0 : -EIO;
+}
+
+/* By reading, as forks may have the pipe as well. */
+int area_let_go(size_t pages, int fds[2])
+{
+	char page[page_bytes()];
+
+	while (pages--) {
+		if (read(fds[0], page, page_bytes()) != (ssize_t)page_bytes())
+			return -EIO;
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return 0;
 }
 
 uint64_t page_pagemap(const void *addr)

@@ -21,8 +21,10 @@
 #define PAGEMAP_PFN		((1ULL << 55) - 1)
 
 #define KPF_ANON_BIT		12
-#define KPF_THP_BIT		22
+#define KPF_COMPOUND_HEAD_BIT	15
+#define KPF_COMPOUND_TAIL_BIT	16
 #define KPF_KSM_BIT		21
+#define KPF_THP_BIT		22
 #define KPF_ZERO_PAGE_BIT	24
 
 size_t page_bytes(void);
@@ -38,6 +40,10 @@ size_t area_wrong(const void *area, size_t pages, size_t distinct, uint64_t seed
 void *area_page(void *area, size_t index);
 int area_mergeable(void *area, size_t pages);
 void *area_lookalikes(uint64_t seed);
+
+/* References to all pages of an area from a pipe: their folios stay, in the swap cache as well. */
+int area_hold(void *area, size_t pages, int fds[2]);
+int area_let_go(size_t pages, int fds[2]);
 
 uint64_t page_pagemap(const void *addr);
 uint64_t page_pfn(const void *addr);

@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "ksm_test.h"
 
@@ -16,16 +15,6 @@
 #define PASSES 16
 
 KSM_FIXTURE(peers)
-
-/* A pipe that refers to pages, until it is closed. */
-static int hold(void *page, size_t pages, int fds[2])
-{
-	struct iovec vec = { page, pages * page_bytes() };
-
-	if (pipe2(fds, O_CLOEXEC))
-		return -errno;
-	return vmsplice(fds[1], &vec, 1, 0) == (ssize_t)vec.iov_len ? 0 : -EIO;
-}
 
 static void let_go(int fds[2])
 {
@@ -40,7 +29,7 @@ static void one_is_held(struct __test_metadata *_metadata, uint64_t seed, size_t
 
 	area = area_new(PAGES, 1, seed);
 	ASSERT_NE(NULL, area);
-	ASSERT_EQ(0, hold(area_page(area, which), 1, fds));
+	ASSERT_EQ(0, area_hold(area_page(area, which), 1, fds));
 	ASSERT_EQ(0, ksm_passes(PASSES));
 	EXPECT_EQ(2, area_frames(area, PAGES));
 	EXPECT_EQ(1, area_sharing_with(area, PAGES, area_page(area, which)));
@@ -88,7 +77,7 @@ KSM_TEST(peers, all_are_held)
 		void *area = area_new(PAGES, 1, self->seed);
 
 		ASSERT_NE(NULL, area);
-		ASSERT_EQ(0, hold(area, PAGES, fds));
+		ASSERT_EQ(0, area_hold(area, PAGES, fds));
 		ASSERT_EQ(0, ksm_passes(HELD));
 		EXPECT_EQ(PAGES, area_frames(area, PAGES));
 		let_go(fds);
@@ -119,7 +108,7 @@ KSM_TEST(peers, newcomers_below_one_that_is_known)
 		content_fill(known, self->seed, 0);
 		ASSERT_EQ(0, ksm_passes(2));
 		area_fill(area, 2, 1, self->seed);
-		ASSERT_EQ(0, hold(area, 2, fds));
+		ASSERT_EQ(0, area_hold(area, 2, fds));
 		ASSERT_EQ(0, ksm_passes(2));
 		let_go(fds);
 		ASSERT_EQ(0, ksm_passes(8));
@@ -140,7 +129,7 @@ KSM_TEST(peers, newcomers_equal_to_a_page_that_is_held)
 
 	ASSERT_NE(NULL, known);
 	ASSERT_NE(NULL, area_lookalikes(self->seed));
-	ASSERT_EQ(0, hold(known, 1, fds));
+	ASSERT_EQ(0, area_hold(known, 1, fds));
 	ASSERT_EQ(0, ksm_passes(4));
 	area = area_new(PAGES, 1, self->seed);
 	ASSERT_NE(NULL, area);
@@ -162,7 +151,7 @@ static void newcomers_behind_many(struct __test_metadata *_metadata, uint64_t se
 	ASSERT_NE(NULL, area_lookalikes(seed));
 	area_fill(known, 2 * PAGES, 1, seed);
 	ASSERT_EQ(0, area_mergeable(known, 2 * PAGES));
-	ASSERT_EQ(0, hold(known, 2 * PAGES, fds));
+	ASSERT_EQ(0, area_hold(known, 2 * PAGES, fds));
 	ASSERT_EQ(0, ksm_passes(PASSES));
 	ASSERT_EQ(2 * PAGES, area_frames(known, 2 * PAGES));
 	area_fill(area, PAGES, 1, seed);

@@ -5,9 +5,7 @@
  * wants, and what comes back from swap is merged only where it may be.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "ksm_disk.h"
 #include "ksm_test.h"
@@ -68,30 +66,6 @@ static long reclaim_area(struct ksm_child *child)
 		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
 		usleep(10000);
 	}
-}
-
-/* References to all pages of an area, which keep their folios swap cache. */
-static int hold(void *area, size_t pages, int fds[2])
-{
-	struct iovec vec = { area, pages * page_bytes() };
-
-	if (pipe(fds) || fcntl(fds[1], F_SETPIPE_SZ, (int)vec.iov_len) < 0)
-		return -errno;
-	return vmsplice(fds[1], &vec, 1, 0) == (ssize_t)vec.iov_len ? 0 : -EIO;
-}
-
-/* By reading, as forks may have the pipe as well. */
-static int let_go(size_t pages, int fds[2])
-{
-	char page[page_bytes()];
-
-	while (pages--) {
-		if (read(fds[0], page, page_bytes()) != (ssize_t)page_bytes())
-			return -EIO;
-	}
-	close(fds[0]);
-	close(fds[1]);
-	return 0;
 }
 
 /* The other areas' pages were never given to MADV_FREE. */
@@ -198,7 +172,7 @@ static long owner_fill(long seed)
 
 static long owner_hold(long arg)
 {
-	return hold(present_area, PAGES, held);
+	return area_hold(present_area, PAGES, held);
 }
 
 static long ksm_mapped(long arg)
@@ -214,7 +188,7 @@ static long owner_forks_and_unmerges(long arg)
 		return ret;
 	if (madvise(present_area, PAGES * page_bytes(), MADV_UNMERGEABLE))
 		return -errno;
-	return let_go(PAGES, held);
+	return area_let_go(PAGES, held);
 }
 
 static long grandchild_mapped(long arg)
@@ -276,7 +250,7 @@ KSM_TEST(reclaim, what_was_in_swap_comes_back_private_to_an_unmergeable_area)
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
-	ASSERT_EQ(0, hold(area, PAGES, fds));
+	ASSERT_EQ(0, area_hold(area, PAGES, fds));
 	present_area = area;
 	ASSERT_EQ(0, reclaim_area(NULL));
 	present_area = area_page(area, PAGES);
@@ -286,7 +260,7 @@ KSM_TEST(reclaim, what_was_in_swap_comes_back_private_to_an_unmergeable_area)
 	EXPECT_EQ(0, area_ksm_pages(area, 2 * PAGES));
 	EXPECT_EQ(2 * PAGES, area_frames(area, 2 * PAGES));
 	EXPECT_EQ(0, own_merging_pages());
-	EXPECT_EQ(0, let_go(PAGES, fds));
+	EXPECT_EQ(0, area_let_go(PAGES, fds));
 	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
 }
 
@@ -301,7 +275,7 @@ KSM_TEST(reclaim, pages_that_moved_while_they_were_out)
 	ASSERT_NE(NULL, to);
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(PAGES, ksm_get("pages_sharing"));
-	ASSERT_EQ(0, hold(area, PAGES, fds));
+	ASSERT_EQ(0, area_hold(area, PAGES, fds));
 	present_area = area_page(area, PAGES);
 	ASSERT_EQ(0, reclaim_area(NULL));
 	present_area = area;
@@ -309,7 +283,7 @@ KSM_TEST(reclaim, pages_that_moved_while_they_were_out)
 	ASSERT_EQ(to, mremap(area, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 	ASSERT_EQ(0, area_wrong(to, PAGES, PAGES, self->seed));
 	ASSERT_EQ(PAGES, area_ksm_pages(to, PAGES));
-	ASSERT_EQ(0, let_go(PAGES, fds));
+	ASSERT_EQ(0, area_let_go(PAGES, fds));
 	present_area = to;
 	EXPECT_EQ(0, reclaim_area(NULL));
 	EXPECT_EQ(0, area_wrong(to, PAGES, PAGES, self->seed));
@@ -325,14 +299,14 @@ KSM_TEST(reclaim, copies_that_are_out_do_not_count_as_merged)
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(2 * PAGES, own_merging_pages());
-	ASSERT_EQ(0, hold(area_page(area, PAGES), PAGES, fds));
+	ASSERT_EQ(0, area_hold(area_page(area, PAGES), PAGES, fds));
 	for (size_t i = 0; i < PAGES; i++)
 		area[i * page_bytes() + 3000] ^= 1;
 	present_area = area;
 	ASSERT_EQ(0, reclaim_area(NULL));
 	ASSERT_EQ(0, ksm_passes(2));
 	EXPECT_EQ(PAGES, own_merging_pages());
-	EXPECT_EQ(0, let_go(PAGES, fds));
+	EXPECT_EQ(0, area_let_go(PAGES, fds));
 	for (size_t i = 0; i < PAGES; i++)
 		area[i * page_bytes() + 3000] ^= 1;
 	EXPECT_EQ(0, area_wrong(area, 2 * PAGES, PAGES, self->seed));
@@ -349,7 +323,7 @@ KSM_TEST(reclaim, going_out_and_coming_back_costs_no_memory)
 	ASSERT_NE(NULL, area);
 	ASSERT_EQ(0, ksm_passes(4));
 	ASSERT_EQ(1, area_frames(area, sharers));
-	ASSERT_EQ(0, hold(area, 1, fds));
+	ASSERT_EQ(0, area_hold(area, 1, fds));
 	before = ksm_get("general_profit");
 	for (int round = 0; round < 12; round++) {
 		for (size_t from = 0; from < sharers; from += PAGES) {
@@ -361,7 +335,7 @@ KSM_TEST(reclaim, going_out_and_coming_back_costs_no_memory)
 		after = ksm_get("general_profit");
 	}
 	EXPECT_EQ(before, after);
-	EXPECT_EQ(0, let_go(1, fds));
+	EXPECT_EQ(0, area_let_go(1, fds));
 }
 
 /*

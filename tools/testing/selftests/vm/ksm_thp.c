@@ -268,6 +268,88 @@ KSM_TEST(thp, the_huge_zero_page_where_merged_pages_were)
 		ASSERT_EQ(0, area[i]);
 }
 
+#define MTHP_PAGES 256
+#define MTHP_ENABLED(kib) THP_SYSFS "hugepages-" kib "kB/enabled"
+
+/* Folios that are smaller than what one page table maps. */
+static const struct {
+	size_t bytes;
+	const char *enabled;
+} mthp[] = {
+	{ 16 << 10, MTHP_ENABLED("16") },
+	{ 64 << 10, MTHP_ENABLED("64") },
+	{ 256 << 10, MTHP_ENABLED("256") },
+};
+
+static size_t in_large_folios(const void *area, size_t pages)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		n += !!(page_flags(page_pfn(area_page((void *)area, i))) &
+			(1ULL << KPF_COMPOUND_HEAD_BIT | 1ULL << KPF_COMPOUND_TAIL_BIT));
+	return n;
+}
+
+/* An area of folios of one size, each page with a content of its own; NULL without such folios. */
+static void *mthp_area(size_t size, uint64_t seed)
+{
+	uintptr_t bytes = mthp[size].bytes;
+	void *area;
+
+	if (ksm_file_write(mthp[size].enabled, "always"))
+		return NULL;
+	area = mmap(NULL, MTHP_PAGES * page_bytes() + bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED)
+		return NULL;
+	area = (void *)(((uintptr_t)area + bytes - 1) / bytes * bytes);
+	area_fill(area, MTHP_PAGES, MTHP_PAGES, seed);
+	return in_large_folios(area, MTHP_PAGES) == MTHP_PAGES ? area : NULL;
+}
+
+KSM_TEST(thp, folios_of_any_size_are_split_for_a_match_only)
+{
+	size_t found = 0;
+
+	for (size_t size = 0; size < ARRAY_SIZE(mthp); size++) {
+		size_t folio = mthp[size].bytes / page_bytes();
+		void *area = mthp_area(size, self->seed), *one, *two;
+		int fds[2];
+
+		if (!area)
+			continue;
+		found++;
+		/* Two of one folio, and one of another that is held for a while. */
+		one = area_page(area, folio + 1);
+		two = area_page(area, 3 * folio + 2);
+		content_fill(area_page(area, folio + 3), self->seed, folio + 1);
+		content_fill(two, self->seed, folio + 1);
+		ASSERT_EQ(0, area_hold(area_page(area, 3 * folio), 1, fds));
+		ASSERT_EQ(0, area_mergeable(area, MTHP_PAGES));
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_TRUE(pages_shared(one, area_page(area, folio + 3)));
+		EXPECT_FALSE(pages_shared(one, two));
+		EXPECT_EQ(1, ksm_get("pages_sharing"));
+		EXPECT_EQ(MTHP_PAGES - folio, in_large_folios(area, MTHP_PAGES));
+		ASSERT_EQ(0, area_let_go(1, fds));
+		ASSERT_EQ(0, ksm_passes(16));
+		EXPECT_TRUE(pages_shared(one, two));
+		EXPECT_EQ(2, ksm_get("pages_sharing"));
+		EXPECT_EQ(MTHP_PAGES - 2 * folio, in_large_folios(area, MTHP_PAGES));
+		for (size_t i = 0; i < MTHP_PAGES; i++) {
+			void *page = area_page(area, i);
+			size_t id = i == folio + 3 || page == two ? folio + 1 : i;
+
+			EXPECT_EQ(0, content_wrong(page, self->seed, id));
+		}
+		ASSERT_EQ(0, munmap(area, MTHP_PAGES * page_bytes()));
+		ASSERT_EQ(0, ksm_file_write(mthp[size].enabled, "never"));
+	}
+	if (!found)
+		SKIP(return, "no folios of several sizes");
+}
+
 /* khugepaged has its own idea of these pages, and gets them now and then. */
 KSM_TEST(thp, khugepaged_at_the_same_time)
 {
@@ -316,4 +398,5 @@ KSM_TEST(thp, khugepaged_at_the_same_time)
 
 KSM_TEST_MAIN_KEEPING(KHUGEPAGED "scan_sleep_millisecs",
 		      KHUGEPAGED "alloc_sleep_millisecs", KHUGEPAGED "pages_to_scan",
-		      KHUGEPAGED "max_ptes_shared")
+		      KHUGEPAGED "max_ptes_shared", MTHP_ENABLED("16"), MTHP_ENABLED("64"),
+		      MTHP_ENABLED("256"))

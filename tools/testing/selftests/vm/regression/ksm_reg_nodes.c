@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Same-page merging regressions: NUMA nodes. merge_across_nodes came in 2013, and with it five
+ * ways for merged pages, or what is remembered of them, to outlast the unmerging that has to come
+ * before it is switched: a case for each is in here, and for equal pages that meet on one node.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/swap.h>
+
+#include "ksm_disk.h"
+#include "ksm_test.h"
+
+#define PAGES 48
+#define CONTENTS 12
+#define ROUNDS 4
+#define FORKS 12
+#define FORKED_PAGES 480
+#define CGROUP "ksm_nodes_test"
+
+FIXTURE(reg_nodes)
+{
+	uint64_t seed;
+	void *here, *there;
+	char device[64];	/* what there is swapped to, if a test does that */
+};
+
+FIXTURE_SETUP(reg_nodes)
+{
+	if (!ksm_available())
+		SKIP(return, "needs KSM and root");
+	if (!two_nodes())
+		SKIP(return, "one NUMA node only");
+	ASSERT_EQ(0, ksm_default_knobs());
+	self->seed = content_seed();
+}
+
+FIXTURE_TEARDOWN_PARENT(reg_nodes)
+{
+	EXPECT_EQ(0, ksm_stop());
+	EXPECT_LE(0, ksm_validate());
+	EXPECT_EQ(0, ksm_unmerge());
+	if (self->device[0]) {
+		EXPECT_EQ(0, ksm_swap_off(self->device));
+		ksm_cgroup_leave(CGROUP);
+	}
+}
+
+static bool on_their_nodes(void *here, void *there)
+{
+	return area_move(here, PAGES, 0) == PAGES && area_move(there, PAGES, 1) == PAGES;
+}
+
+/* Equal pages, as many on node 0 as on node 1, merged across nodes. */
+#define MERGED_ACROSS()								\
+	do {									\
+		self->here = area_new(PAGES, CONTENTS, self->seed);		\
+		self->there = area_new(PAGES, CONTENTS, self->seed);		\
+		ASSERT_NE(NULL, self->here);					\
+		ASSERT_NE(NULL, self->there);					\
+		ASSERT_TRUE(on_their_nodes(self->here, self->there));		\
+		ASSERT_EQ(0, ksm_passes(4));					\
+		ASSERT_TRUE(pages_shared(self->here, self->there));		\
+		ASSERT_EQ(CONTENTS, ksm_get("pages_shared"));			\
+	} while (0)
+
+/* Unmerged now: then they merge again, each on its node. What has been out may be anywhere. */
+#define EXPECT_MERGE_APART()							\
+	do {									\
+		EXPECT_EQ(0, ksm_get("pages_shared"));				\
+		ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));			\
+		EXPECT_EQ(0, area_wrong(self->here, PAGES, CONTENTS, self->seed)); \
+		EXPECT_EQ(0, area_wrong(self->there, PAGES, CONTENTS, self->seed)); \
+		ASSERT_TRUE(on_their_nodes(self->here, self->there));		\
+		ASSERT_EQ(0, ksm_passes(8));					\
+		EXPECT_EQ(PAGES, area_on_node(self->here, PAGES, 0));		\
+		EXPECT_EQ(PAGES, area_on_node(self->there, PAGES, 1));		\
+		EXPECT_EQ(CONTENTS, area_frames(self->here, PAGES));		\
+		EXPECT_EQ(CONTENTS, area_frames(self->there, PAGES));		\
+		EXPECT_EQ(2 * CONTENTS, ksm_get("pages_shared"));		\
+		EXPECT_EQ(0, area_wrong(self->here, PAGES, CONTENTS, self->seed)); \
+		EXPECT_EQ(0, area_wrong(self->there, PAGES, CONTENTS, self->seed)); \
+	} while (0)
+
+/* 2013: stale nodes in the tree of before. Somebody holds their pages, so that they are not freed. */
+KSM_TEST(reg_nodes, pages_that_outlast_their_unmerging)
+{
+	int fds[2];
+
+	MERGED_ACROSS();
+	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, area_hold(self->here, PAGES, fds));
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_MERGE_APART();
+		ASSERT_EQ(0, area_let_go(PAGES, fds));
+		ASSERT_EQ(0, area_hold(self->there, PAGES, fds));
+		ASSERT_EQ(0, ksm_set("run", 2));
+		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_EQ(CONTENTS, ksm_get("pages_shared"));
+		ASSERT_EQ(0, area_let_go(PAGES, fds));
+	}
+}
+
+/* The same with nodes that nobody has cleared away, as nothing was unmerged. */
+KSM_TEST(reg_nodes, pages_that_went_with_their_areas)
+{
+	void *here, *there;
+
+	MERGED_ACROSS();
+	here = self->here;
+	there = self->there;
+	self->here = area_map(PAGES);
+	self->there = area_map(PAGES);
+	area_fill(self->here, PAGES, CONTENTS, self->seed);
+	area_fill(self->there, PAGES, CONTENTS, self->seed);
+	ASSERT_EQ(0, munmap(here, PAGES * page_bytes()));
+	ASSERT_EQ(0, munmap(there, PAGES * page_bytes()));
+	ASSERT_EQ(0, ksm_passes(2));
+	ASSERT_EQ(0, area_mergeable(self->here, PAGES));
+	ASSERT_EQ(0, area_mergeable(self->there, PAGES));
+	EXPECT_MERGE_APART();
+}
+
+static void *forked_area;
+static struct ksm_child forked[FORKS];
+
+static long forks(long nr)
+{
+	for (long i = 0; i < nr; i++) {
+		if (ksm_child_start(&forked[i]))
+			return -1;
+	}
+	return 0;
+}
+
+static long merged_pages(long nr)
+{
+	return area_ksm_pages(forked_area, FORKED_PAGES);
+}
+
+static long merged_pages_of_forks(long nr)
+{
+	long merged = 0;
+
+	for (long i = 0; i < nr; i++)
+		merged += ksm_child_call(&forked[i], merged_pages, 0);
+	return merged;
+}
+
+static long forks_end(long nr)
+{
+	for (long i = 0; i < nr; i++)
+		ksm_child_kill(&forked[i]);
+	return 0;
+}
+
+/* 2013: processes forked by one that is unmerged already. */
+KSM_TEST(reg_nodes, forks_while_everything_is_unmerged)
+{
+	struct ksm_child parent;
+
+	MERGED_ACROSS();
+	forked_area = area_new(FORKED_PAGES, CONTENTS, self->seed);
+	ASSERT_NE(NULL, forked_area);
+	ASSERT_EQ(0, ksm_child_start(&parent));
+	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, ksm_passes(4));
+		ASSERT_EQ(FORKED_PAGES, ksm_child_call(&parent, merged_pages, 0));
+		ASSERT_EQ(0, ksm_child_post(&parent, forks, FORKS));
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, ksm_get("pages_shared"));
+		EXPECT_EQ(0, ksm_child_result(&parent));
+		EXPECT_EQ(0, ksm_child_call(&parent, merged_pages, 0));
+		EXPECT_EQ(0, ksm_child_call(&parent, merged_pages_of_forks, FORKS));
+		EXPECT_EQ(0, ksm_child_call(&parent, forks_end, FORKS));
+	}
+	ksm_child_kill(&parent);
+	ASSERT_EQ(0, munmap(forked_area, FORKED_PAGES * page_bytes()));
+	EXPECT_MERGE_APART();
+}
+
+/* Reclaim until nothing of an area is mapped; how many pages still are. */
+static size_t reclaim(void *area)
+{
+	double end = ksm_now() + 15;
+	size_t left;
+
+	while ((left = area_count(area, PAGES, PAGEMAP_PRESENT)) && ksm_now() < end) {
+		/* EAGAIN if less was reclaimed: that is judged by the result. */
+		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
+		usleep(10000);
+	}
+	return left;
+}
+
+/* 2013: a merged page is still in the swap cache, and comes back when unmerging is over. */
+KSM_TEST(reg_nodes, swap_in_just_after_unmerging)
+{
+	const char *device = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	int fds[2];
+
+	if (!device)
+		SKIP(return, "no memory cgroup, or no zram to swap to");
+	snprintf(self->device, sizeof(self->device), "%s", device);
+	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
+		MERGED_ACROSS();
+		ASSERT_EQ(0, area_hold(self->here, PAGES, fds));
+		EXPECT_EQ(0, reclaim(self->here));
+		EXPECT_EQ(0, reclaim(self->there));
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_MERGE_APART();
+		ASSERT_EQ(0, area_let_go(PAGES, fds));
+		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, ksm_set("run", 2));
+	}
+}
+
+static void *moved_here, *moved_there;
+
+static long move(long times)
+{
+	for (long i = 0; i < times; i++) {
+		area_move(moved_here, PAGES, i % 2);
+		area_move(moved_there, PAGES, !(i % 2));
+	}
+	return 0;
+}
+
+/* 2013: a page that migrates is mapped nowhere for a moment. */
+KSM_TEST(reg_nodes, pages_migrate_while_everything_is_unmerged)
+{
+	struct ksm_child child;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
+		MERGED_ACROSS();
+		moved_here = self->here;
+		moved_there = self->there;
+		ASSERT_EQ(0, ksm_child_start(&child));
+		ASSERT_EQ(0, ksm_child_post(&child, move, 6));
+		usleep(round * 1000);
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, area_ksm_pages(self->here, PAGES));
+		EXPECT_EQ(0, area_ksm_pages(self->there, PAGES));
+		EXPECT_EQ(0, ksm_child_result(&child));
+		EXPECT_EQ(0, ksm_child_end(&child));
+		EXPECT_MERGE_APART();
+		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, ksm_set("run", 2));
+	}
+}
+
+static long switch_off(long device)
+{
+	return swapoff((const char *)device) ? -errno : 0;
+}
+
+/* 2013: swapoff brings in what unmerging has passed by. */
+KSM_TEST(reg_nodes, swapoff_while_everything_is_unmerged)
+{
+	const char *device = ksm_cgroup_swap_on(CGROUP, KSM_SWAP_ZRAM);
+	struct ksm_child child;
+
+	if (!device)
+		SKIP(return, "no memory cgroup, or no zram to swap to");
+	snprintf(self->device, sizeof(self->device), "%s", device);
+	ASSERT_EQ(0, ksm_child_start(&child));
+	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
+		MERGED_ACROSS();
+		EXPECT_EQ(0, reclaim(self->here));
+		EXPECT_EQ(0, reclaim(self->there));
+		ASSERT_EQ(0, ksm_child_post(&child, switch_off, (long)self->device));
+		usleep(round * 1000);
+		ASSERT_EQ(0, ksm_set("run", 2));
+		EXPECT_EQ(0, ksm_child_result(&child));
+		EXPECT_EQ(0, area_count(self->here, PAGES, PAGEMAP_SWAP));
+		EXPECT_EQ(0, area_count(self->there, PAGES, PAGEMAP_SWAP));
+		EXPECT_EQ(0, area_ksm_pages(self->here, PAGES));
+		EXPECT_EQ(0, area_ksm_pages(self->there, PAGES));
+		EXPECT_MERGE_APART();
+		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, ksm_set("run", 2));
+		ASSERT_EQ(0, swapon(self->device, 0));
+	}
+	EXPECT_EQ(0, ksm_child_end(&child));
+}
+
+/* 2017: two KSM pages of one content, one on each node, meet on one node. */
+KSM_TEST(reg_nodes, equal_merged_pages_migrate_to_one_node)
+{
+	void *here, *there;
+
+	if (!two_nodes())
+		SKIP(return, "one NUMA node only");
+	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
+	here = area_map(20);
+	there = area_map(20);
+	ASSERT_NE(NULL, here);
+	ASSERT_NE(NULL, there);
+	area_fill(here, 20, 2, self->seed);
+	area_fill(there, 20, 2, self->seed);
+	if (area_move(here, 20, 0) != 20 || area_move(there, 20, 1) != 20)
+		SKIP(return, "pages can't be moved between nodes");
+	ASSERT_EQ(0, area_mergeable(here, 20));
+	ASSERT_EQ(0, area_mergeable(there, 20));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(2, area_frames(here, 20));
+	EXPECT_EQ(2, area_frames(there, 20));
+	EXPECT_FALSE(pages_shared(here, there));
+	EXPECT_EQ(0, page_node(here));
+	EXPECT_EQ(1, page_node(there));
+	area_move(there, 20, 0);
+	ASSERT_EQ(0, ksm_passes(8));
+	EXPECT_EQ(0, area_wrong(here, 20, 2, self->seed));
+	EXPECT_EQ(0, area_wrong(there, 20, 2, self->seed));
+	area_fill(there, 20, 20, self->seed + 1);
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_EQ(0, area_wrong(here, 20, 2, self->seed));
+	ASSERT_EQ(0, ksm_set("run", 2));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, area_wrong(there, 20, 20, self->seed + 1));
+}
+
+/* Nobody told the page that waited there. */
+KSM_TEST(reg_nodes, a_merged_page_comes_to_the_node_of_an_equal_one)
+{
+	void *here, *there;
+
+	if (!two_nodes())
+		SKIP(return, "one NUMA node only");
+	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
+	/* Alone with its sample at first, then not. */
+	for (int round = 0; round < 2; round++) {
+		here = area_map(4);
+		there = area_map(1);
+		ASSERT_NE(NULL, here);
+		ASSERT_NE(NULL, there);
+		area_fill(here, 4, 1, self->seed);
+		area_fill(there, 1, 1, self->seed);
+		if (area_move(here, 4, 0) != 4 || area_move(there, 1, 1) != 1)
+			SKIP(return, "pages can't be moved between nodes");
+		ASSERT_EQ(0, area_mergeable(here, 4));
+		ASSERT_EQ(0, area_mergeable(there, 1));
+		ASSERT_EQ(0, ksm_passes(4));
+		ASSERT_EQ(1, area_frames(here, 4));
+		ASSERT_FALSE(pages_shared(here, there));
+		ASSERT_EQ(4, area_move(here, 4, 1));
+		ASSERT_EQ(0, ksm_passes(8));
+		EXPECT_TRUE(pages_shared(here, there));
+		EXPECT_EQ(0, area_wrong(here, 4, 1, self->seed));
+		EXPECT_EQ(0, area_wrong(there, 1, 1, self->seed));
+		ASSERT_EQ(0, munmap(here, 4 * page_bytes()));
+		ASSERT_EQ(0, munmap(there, page_bytes()));
+		ASSERT_NE(NULL, area_lookalikes(self->seed));
+	}
+}
+
+/* Merging across nodes is the default, and takes the nearest page it finds. */
+KSM_TEST(reg_nodes, equal_pages_of_two_nodes_merge_by_default)
+{
+	void *here, *there;
+
+	if (!two_nodes())
+		SKIP(return, "one NUMA node only");
+	here = area_map(4);
+	there = area_map(4);
+	ASSERT_NE(NULL, here);
+	ASSERT_NE(NULL, there);
+	area_fill(here, 4, 1, self->seed);
+	area_fill(there, 4, 1, self->seed);
+	if (area_move(here, 4, 0) != 4 || area_move(there, 4, 1) != 4)
+		SKIP(return, "pages can't be moved between nodes");
+	ASSERT_EQ(0, area_mergeable(here, 4));
+	ASSERT_EQ(0, area_mergeable(there, 4));
+	ASSERT_EQ(0, ksm_passes(4));
+	EXPECT_TRUE(pages_shared(here, there));
+	EXPECT_EQ(1, ksm_get("pages_shared"));
+}
+
+KSM_TEST_MAIN
