@@ -23,6 +23,7 @@
 #define TRIES		20
 #define ATTEMPTS	300
 #define ROUNDS		4
+#define MANY_ROUNDS	50
 
 KSM_FIXTURE(offline)
 
@@ -199,17 +200,17 @@ KSM_TEST(offline, nodes_of_freed_pages_are_forgotten)
 
 static void *load_area;
 static uint64_t load_seed;
+static volatile bool *load_over;	/* shared with the parent */
 
-/* Writes, forks and frees for as long as the parent wants. */
-static long load(long seconds)
+/* Writes and frees for as long as the parent wants. */
+static long load(long arg)
 {
-	double end = ksm_now() + seconds;
 	size_t wrong = 0;
 
 	load_area = area_new(PAGES, CONTENTS, load_seed);
 	if (!load_area)
 		return -1;
-	for (unsigned int round = 0; ksm_now() < end; round++) {
+	for (unsigned int round = 0; !*load_over; round++) {
 		void *part = area_page(load_area, round * 7 % (PAGES / 2));
 
 		if (round % 4 == 3) {
@@ -233,10 +234,13 @@ KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
 	if (!area)
 		SKIP(return, "no memory block that can go offline");
 	load_seed = self->seed;
+	load_over = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, load_over);
 	ASSERT_EQ(0, ksm_child_start(&child));
-	ASSERT_EQ(0, ksm_child_post(&child, load, 8));
+	ASSERT_EQ(0, ksm_child_post(&child, load, 0));
 	ASSERT_EQ(0, ksm_start());
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < MANY_ROUNDS; round++) {
 		block = block_to_go(area);
 		EXPECT_EQ(0, take_offline(block));
 		EXPECT_EQ(0, pages_in(area, block));
@@ -244,6 +248,7 @@ KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
 		EXPECT_EQ(0, block_set(block, "online_movable"));
 		EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
 	}
+	*load_over = true;
 	EXPECT_EQ(0, ksm_child_result(&child));
 	EXPECT_EQ(0, ksm_child_end(&child));
 	ASSERT_EQ(0, ksm_passes(4));

@@ -137,6 +137,7 @@ static uint64_t read_word(const char *path, off_t index)
 }
 
 #define LOOKALIKES 32
+#define MOVE_BATCH 64
 
 /*
  * Registered pages that differ from the content (@seed, 0) in one of as many
@@ -450,14 +451,24 @@ size_t area_on_node(const void *area, size_t pages, int node)
 	return n;
 }
 
-/* Move an area; the number of pages that are there then. */
+/*
+ * Move an area; the number of pages that are there then. What the kernel says of each is no help:
+ * a merged page is moved once, and busy for the others that map it.
+ */
 size_t area_move(void *area, size_t pages, int node)
 {
-	size_t n = 0;
+	void *page[MOVE_BATCH];
+	int to[MOVE_BATCH], status[MOVE_BATCH];
+	size_t nr;
 
-	for (size_t i = 0; i < pages; i++)
-		n += page_move(area_page(area, i), node) == node;
-	return n;
+	for (size_t done = 0; done < pages; done += nr) {
+		for (nr = 0; nr < MOVE_BATCH && done + nr < pages; nr++) {
+			page[nr] = area_page(area, done + nr);
+			to[nr] = node;
+		}
+		syscall(SYS_move_pages, 0, nr, page, to, status, MPOL_MF_MOVE_ALL);
+	}
+	return area_on_node(area, pages, node);
 }
 
 void *thp_map(size_t huge_pages)

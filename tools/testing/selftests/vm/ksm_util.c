@@ -25,17 +25,17 @@
 /* Every writable file, in an order in which it can be restored. */
 static struct knob {
 	const char *file;
-	const char *usual;	/* what the tests start from; NULL: leave it */
+	const char *usual;	/* what the tests start from */
 	char saved[KSM_TEXT_MAX];
 } knobs[] = {
 	{ "advisor_mode", "none" },
-	{ "advisor_max_cpu", NULL },
-	{ "advisor_min_pages_to_scan", NULL },
-	{ "advisor_max_pages_to_scan", NULL },
-	{ "advisor_target_scan_time", NULL },
+	{ "advisor_max_cpu", "70" },
+	{ "advisor_min_pages_to_scan", "500" },
+	{ "advisor_max_pages_to_scan", "30000" },
+	{ "advisor_target_scan_time", "200" },
 	{ "merge_across_nodes", "1" },
 	{ "max_page_sharing", "256" },
-	{ "stable_node_chains_prune_millisecs", NULL },
+	{ "stable_node_chains_prune_millisecs", "2000" },
 	{ "use_zero_pages", "0" },
 	{ "smart_scan", "0" },
 	{ "pages_to_scan", "20000" },
@@ -240,7 +240,7 @@ int ksm_default_knobs(void)
 	int ret = ksm_unmerge();
 
 	for (size_t i = 0; i < NR_KNOBS && !ret; i++) {
-		if (!knobs[i].usual || !ksm_has(knobs[i].file))
+		if (!ksm_has(knobs[i].file))
 			continue;
 		ret = ksm_write(knobs[i].file, knobs[i].usual);
 	}
