@@ -25,6 +25,12 @@
 #define ROUNDS		4
 #define MANY_ROUNDS	50
 
+/* Seen by the processes of all tests. */
+static struct {
+	uint64_t good_blocks;
+	volatile bool load_over;
+} *shared;
+
 KSM_FIXTURE(offline)
 
 static int block_file(uint64_t block, const char *file, char *text, size_t size)
@@ -86,19 +92,18 @@ static size_t pages_in(const void *area, uint64_t block)
 }
 
 /* Blocks that go offline when asked to: not those with memory from boot, or with a hole. */
-static uint64_t good_blocks;
-
 static void find_good_blocks(void)
 {
 	uint64_t block;
 
-	good_blocks = 0;
+	if (shared->good_blocks)
+		return;
 	for (block = 0; block < 64; block++) {
 		if (!block_is(block, "valid_zones", "Movable") ||
 		    !block_is(block, "state", "online"))
 			continue;
 		if (!block_set(block, "offline") && !block_set(block, "online_movable"))
-			good_blocks |= 1ULL << block;
+			shared->good_blocks |= 1ULL << block;
 	}
 }
 
@@ -107,7 +112,7 @@ static bool in_good_blocks(void *area)
 	for (size_t i = 0; i < PAGES; i++) {
 		uint64_t block = block_of(area_page(area, i));
 
-		if (block >= 64 || !(good_blocks >> block & 1))
+		if (block >= 64 || !(shared->good_blocks >> block & 1))
 			return false;
 	}
 	return true;
@@ -124,7 +129,7 @@ static void *merged(struct __test_metadata *_metadata, uint64_t seed)
 
 	find_good_blocks();
 	syscall(SYS_set_mempolicy, MPOL_PREFERRED, &nodes, 8);
-	for (int i = 0; good_blocks && i < ATTEMPTS; i++) {
+	for (int i = 0; shared->good_blocks && i < ATTEMPTS; i++) {
 		area = area_map(PAGES);
 		if (!area || madvise(area, PAGES * page_bytes(), MADV_POPULATE_WRITE))
 			return NULL;
@@ -147,10 +152,10 @@ static uint64_t block_to_go(void *area)
 	for (size_t i = 0; i < PAGES; i++) {
 		uint64_t block = block_of(area_page(area, i));
 
-		if (block < 64 && good_blocks >> block & 1)
+		if (block < 64 && shared->good_blocks >> block & 1)
 			return block;
 	}
-	return __builtin_ctzll(good_blocks);
+	return __builtin_ctzll(shared->good_blocks);
 }
 
 KSM_TEST(offline, merged_pages_move_and_stay_merged)
@@ -200,7 +205,6 @@ KSM_TEST(offline, nodes_of_freed_pages_are_forgotten)
 
 static void *load_area;
 static uint64_t load_seed;
-static volatile bool *load_over;	/* shared with the parent */
 
 /* Writes and frees for as long as the parent wants. */
 static long load(long arg)
@@ -210,7 +214,7 @@ static long load(long arg)
 	load_area = area_new(PAGES, CONTENTS, load_seed);
 	if (!load_area)
 		return -1;
-	for (unsigned int round = 0; !*load_over; round++) {
+	for (unsigned int round = 0; !shared->load_over; round++) {
 		void *part = area_page(load_area, round * 7 % (PAGES / 2));
 
 		if (round % 4 == 3) {
@@ -218,7 +222,7 @@ static long load(long arg)
 			area_fill(load_area, PAGES, CONTENTS, load_seed);
 		}
 		*(volatile char *)part ^= 1;
-		usleep(500);
+		usleep(5000);
 		*(volatile char *)part ^= 1;
 		wrong += area_wrong(load_area, PAGES, CONTENTS, load_seed);
 	}
@@ -234,9 +238,7 @@ KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
 	if (!area)
 		SKIP(return, "no memory block that can go offline");
 	load_seed = self->seed;
-	load_over = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, load_over);
+	shared->load_over = false;
 	ASSERT_EQ(0, ksm_child_start(&child));
 	ASSERT_EQ(0, ksm_child_post(&child, load, 0));
 	ASSERT_EQ(0, ksm_start());
@@ -248,7 +250,7 @@ KSM_TEST(offline, again_and_again_while_pages_merge_and_break)
 		EXPECT_EQ(0, block_set(block, "online_movable"));
 		EXPECT_EQ(0, area_wrong(area, PAGES, CONTENTS, self->seed));
 	}
-	*load_over = true;
+	shared->load_over = true;
 	EXPECT_EQ(0, ksm_child_result(&child));
 	EXPECT_EQ(0, ksm_child_end(&child));
 	ASSERT_EQ(0, ksm_passes(4));
@@ -285,4 +287,8 @@ KSM_TEST(offline, run_2_at_the_same_time)
 	EXPECT_EQ(0, ksm_child_end(&child));
 }
 
-KSM_TEST_MAIN
+int main(int argc, char **argv)
+{
+	shared = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return shared == MAP_FAILED ? KSFT_FAIL : ksm_test_main(argc, argv);
+}
