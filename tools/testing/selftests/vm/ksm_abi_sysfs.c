@@ -12,7 +12,7 @@
 #include "ksm_test.h"
 
 #define MANY 12
-#define ADVISED_PAGES 4096
+#define ADVISED_PAGES 2048
 
 struct file_spec {
 	const char *file;

@@ -57,16 +57,17 @@ static int block_set(uint64_t block, const char *state)
 	return ksm_file_write(path, state);
 }
 
-/* The memory block of a page, 0 if there are none. */
-static uint64_t block_of(const void *page)
+/* The memory block of an entry of pagemap, 0 if there are none. */
+static uint64_t block_of(uint64_t entry)
 {
+	static uint64_t bytes;
 	char text[KSM_TEXT_MAX];
-	uint64_t bytes;
 
-	if (ksm_file_read(MEMORY "block_size_bytes", text, sizeof(text)))
+	if (!bytes && !ksm_file_read(MEMORY "block_size_bytes", text, sizeof(text)))
+		bytes = strtoull(text, NULL, 16);
+	if (!bytes || !(entry & PAGEMAP_PRESENT))
 		return 0;
-	bytes = strtoull(text, NULL, 16);
-	return page_pfn(page) * page_bytes() / bytes;
+	return (entry & PAGEMAP_PFN) * page_bytes() / bytes;
 }
 
 /* Something may hold a page for a moment, as any user of the file has to expect. */
@@ -84,10 +85,12 @@ static int take_offline(uint64_t block)
 
 static size_t pages_in(const void *area, uint64_t block)
 {
+	uint64_t *map = area_pagemap(area, PAGES);
 	size_t n = 0;
 
-	for (size_t i = 0; i < PAGES; i++)
-		n += block_of(area_page((void *)area, i)) == block;
+	for (size_t i = 0; map && i < PAGES; i++)
+		n += block_of(map[i]) == block;
+	free(map);
 	return n;
 }
 
@@ -107,15 +110,20 @@ static void find_good_blocks(void)
 	}
 }
 
-static bool in_good_blocks(void *area)
+static bool is_good_block(uint64_t block)
 {
-	for (size_t i = 0; i < PAGES; i++) {
-		uint64_t block = block_of(area_page(area, i));
+	return block < 64 && shared->good_blocks >> block & 1;
+}
 
-		if (block >= 64 || !(shared->good_blocks >> block & 1))
-			return false;
-	}
-	return true;
+static bool in_good_blocks(const void *area)
+{
+	uint64_t *map = area_pagemap(area, PAGES);
+	bool good = map;
+
+	for (size_t i = 0; good && i < PAGES; i++)
+		good = is_good_block(block_of(map[i]));
+	free(map);
+	return good;
 }
 
 /*
@@ -150,9 +158,9 @@ static void *merged(struct __test_metadata *_metadata, uint64_t seed)
 static uint64_t block_to_go(void *area)
 {
 	for (size_t i = 0; i < PAGES; i++) {
-		uint64_t block = block_of(area_page(area, i));
+		uint64_t block = block_of(page_pagemap(area_page(area, i)));
 
-		if (block < 64 && shared->good_blocks >> block & 1)
+		if (is_good_block(block))
 			return block;
 	}
 	return __builtin_ctzll(shared->good_blocks);
@@ -289,6 +297,7 @@ KSM_TEST(offline, run_2_at_the_same_time)
 
 int main(int argc, char **argv)
 {
-	shared = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return shared == MAP_FAILED ? KSFT_FAIL : ksm_test_main(argc, argv);
 }

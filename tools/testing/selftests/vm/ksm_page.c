@@ -213,7 +213,7 @@ bool pages_shared(const void *a, const void *b)
 }
 
 /* pagemap entries of a whole area in one read; the caller frees them. */
-static uint64_t *area_pagemap(const void *area, size_t pages)
+uint64_t *area_pagemap(const void *area, size_t pages)
 {
 	uint64_t *map = calloc(pages, sizeof(*map));
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -46,6 +46,7 @@ int area_hold(void *area, size_t pages, int fds[2]);
 int area_let_go(size_t pages, int fds[2]);
 
 uint64_t page_pagemap(const void *addr);
+uint64_t *area_pagemap(const void *area, size_t pages);
 uint64_t page_pfn(const void *addr);
 uint64_t page_flags(uint64_t pfn);
 bool page_is_zero_page(const void *addr);

@@ -83,7 +83,7 @@ static bool on_their_nodes(void *here, void *there)
 		EXPECT_EQ(0, area_wrong(self->there, PAGES, CONTENTS, self->seed)); \
 	} while (0)
 
-/* 2013: stale nodes in the tree of before. Somebody holds their pages, so that they are not freed. */
+/* 2013: stale nodes in the tree of before. Somebody holds their pages, so that they stay. */
 KSM_TEST(reg_nodes, pages_that_outlast_their_unmerging)
 {
 	int fds[2];
@@ -182,7 +182,7 @@ KSM_TEST(reg_nodes, forks_while_everything_is_unmerged)
 }
 
 /* Reclaim until nothing of an area is mapped; how many pages still are. */
-static size_t reclaim(void *area)
+static size_t reclaim_area(void *area)
 {
 	double end = ksm_now() + 15;
 	size_t left;
@@ -208,8 +208,8 @@ KSM_TEST(reg_nodes, swap_in_just_after_unmerging)
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		MERGED_ACROSS();
 		ASSERT_EQ(0, area_hold(self->here, PAGES, fds));
-		EXPECT_EQ(0, reclaim(self->here));
-		EXPECT_EQ(0, reclaim(self->there));
+		EXPECT_EQ(0, reclaim_area(self->here));
+		EXPECT_EQ(0, reclaim_area(self->there));
 		ASSERT_EQ(0, ksm_set("run", 2));
 		EXPECT_MERGE_APART();
 		ASSERT_EQ(0, area_let_go(PAGES, fds));
@@ -273,8 +273,8 @@ KSM_TEST(reg_nodes, swapoff_while_everything_is_unmerged)
 	for (int round = 0; round < ROUNDS; round++) {
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		MERGED_ACROSS();
-		EXPECT_EQ(0, reclaim(self->here));
-		EXPECT_EQ(0, reclaim(self->there));
+		EXPECT_EQ(0, reclaim_area(self->here));
+		EXPECT_EQ(0, reclaim_area(self->there));
 		ASSERT_EQ(0, ksm_child_post(&child, switch_off, (long)self->device));
 		usleep(round * 1000);
 		ASSERT_EQ(0, ksm_set("run", 2));
