@@ -5,7 +5,8 @@
 # Arguments name tests to run instead of all. There are several guests, each with logs of
 # its own in build/log:
 #
-#   check-vm          two nodes, and whole blocks of memory that can go offline
+#   check-vm          two nodes with movable memory
+#   check-vm-dimm     with a DIMM, whose blocks of memory can go offline, all of them
 #   check-vm-small    for what takes all memory, or saves it
 #   check-vm-contig   with a contiguous memory area, which others would take for free memory
 #   check-vm-hotplug  with memory that comes and goes
@@ -29,6 +30,18 @@ guest() {
 	status+=($?)
 }
 
+# Nothing of the kernel's lies in it, and no hole: a page that moves may go anywhere, but not there.
+guest_with_dimm() {
+	local dimm='-m 1024,slots=1,maxmem=2048M' node
+
+	for node in 0 1; do
+		dimm+=" -object memory-backend-ram,id=node$node,size=512M"
+		dimm+=" -numa node,nodeid=$node,cpus=$node,memdev=node$node"
+	done
+	dimm+=' -object memory-backend-ram,id=memory,size=512M -device pc-dimm,memdev=memory,node=1'
+	guest check-vm-dimm "$1" -q "$dimm" -a memhp_default_state=online_movable
+}
+
 # All movable memory is plugged, so that it is used first. The guest asks for it by a serial line.
 guest_with_hotplug() {
 	local sockets plug
@@ -46,11 +59,12 @@ guest_with_hotplug() {
 
 programs=("$@")
 [ $# -gt 0 ] || mapfile -t programs < "$tests/vm/tests.list"
-others='' small='' contig='' hotplug=''
+others='' small='' contig='' hotplug='' dimm=''
 for program in "${programs[@]}"; do
 	case $program in
 	ksm_swap | ksm_system | ksm_reg_memory)	small+=" $program" ;;
 	ksm_contig)				contig+=" $program" ;;
+	ksm_offline)				dimm+=" $program" ;;
 	ksm_reg_hotplug)			hotplug+=" $program" ;;
 	*)					others+=" $program" ;;
 	esac
@@ -60,6 +74,7 @@ done
 background() {
 	guest check-vm-small "$small" -m 640 -n 2
 	guest check-vm-contig "$contig" -m 1024 -n 2 -a cma=64M
+	guest_with_dimm "$dimm"
 	guest_with_hotplug "$hotplug"
 	echo "0 ${status[*]}" > "$logs/check-vm-background.status"
 }

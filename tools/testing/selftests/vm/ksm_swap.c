@@ -96,7 +96,7 @@ KSM_TEST(swap, merged_pages_go_out_and_come_back)
 	EXPECT_EQ(0, swapped(area));
 	/* One of the sharers has the page back, or another one that fits; the rest got copies. */
 	EXPECT_LE(copies + PAGES / 2 - 2 * DISTINCT, vmstat_field("ksm_swpin_copy"));
-	ASSERT_EQ(0, ksm_passes(8));
+	ASSERT_EQ(0, ksm_passes(2));
 	EXPECT_EQ(DISTINCT, area_frames(area, PAGES));
 	EXPECT_EQ(PAGES, own_merging_pages());
 	EXPECT_EQ(0, area_wrong(area, PAGES, DISTINCT, self->seed));
