@@ -6,7 +6,7 @@
 # its own in build/log:
 #
 #   check-vm          two nodes with movable memory
-#   check-vm-dimm     with a DIMM, whose blocks of memory can go offline, all of them
+#   check-vm-offline  with blocks of memory that can go offline, all of them
 #   check-vm-small    for what takes all memory, or saves it
 #   check-vm-contig   with a contiguous memory area, which others would take for free memory
 #   check-vm-hotplug  with memory that comes and goes
@@ -18,7 +18,9 @@ tree && guest_programs && kernel "$TREE" "$config" || exit 1
 
 status=()
 
-# guest NAME PROGRAMS OPTION ...: the options are those of vm.sh; the status is kept.
+# guest NAME PROGRAMS OPTION ...: the options are those of vm.sh; the status is kept. A caller's $begin
+# is run in the guest before the programs.
+begin=
 guest() {
 	local name=$1 programs=$2
 	shift 2
@@ -26,20 +28,19 @@ guest() {
 	[ -n "$programs" ] || return 0
 	"$top/scripts/vm.sh" -l "$name" -t "${VM_TIMEOUT:-3600}" -d 1G -d 1G -a "$(guest_clock)" \
 		-f "$tests/vm:/tests" "$@" "$TREE-$config" \
-		"KSM_FRESH_BOOT=1 KSM_TIME_FACTOR=10 KSM_SECONDS=$(seconds_left) sh /tests/run.sh $programs"
+		"$begin KSM_FRESH_BOOT=1 KSM_TIME_FACTOR=10 KSM_SECONDS=$(seconds_left) sh /tests/run.sh $programs"
 	status+=($?)
 }
 
 # Nothing of the kernel's lies in it, and no hole: a page that moves may go anywhere, but not there.
-guest_with_dimm() {
-	local dimm='-m 1024,slots=1,maxmem=2048M' node
+# It comes online when everything else is in its place, so that there is little else to be moved.
+guest_with_empty_memory() {
+	local memory='-m 1024,maxmem=2048M -object memory-backend-ram,id=memory,size=512M'
+	local begin='for state in /sys/devices/system/memory/memory*/state; do
+		read -r now < $state; [ $now = online ] || echo online_movable > $state; done;'
 
-	for node in 0 1; do
-		dimm+=" -object memory-backend-ram,id=node$node,size=512M"
-		dimm+=" -numa node,nodeid=$node,cpus=$node,memdev=node$node"
-	done
-	dimm+=' -object memory-backend-ram,id=memory,size=512M -device pc-dimm,memdev=memory,node=1'
-	guest check-vm-dimm "$1" -q "$dimm" -a memhp_default_state=online_movable
+	memory+=' -device virtio-mem-pci,memdev=memory,requested-size=512M'
+	guest check-vm-offline "$1" -q "$memory" -a memhp_default_state=offline
 }
 
 # All movable memory is plugged, so that it is used first. The guest asks for it by a serial line.
@@ -59,12 +60,12 @@ guest_with_hotplug() {
 
 programs=("$@")
 [ $# -gt 0 ] || mapfile -t programs < "$tests/vm/tests.list"
-others='' small='' contig='' hotplug='' dimm=''
+others='' small='' contig='' hotplug='' offline=''
 for program in "${programs[@]}"; do
 	case $program in
 	ksm_swap | ksm_system | ksm_reg_memory)	small+=" $program" ;;
 	ksm_contig)				contig+=" $program" ;;
-	ksm_offline)				dimm+=" $program" ;;
+	ksm_offline)				offline+=" $program" ;;
 	ksm_reg_hotplug)			hotplug+=" $program" ;;
 	*)					others+=" $program" ;;
 	esac
@@ -74,7 +75,7 @@ done
 background() {
 	guest check-vm-small "$small" -m 640 -n 2
 	guest check-vm-contig "$contig" -m 1024 -n 2 -a cma=64M
-	guest_with_dimm "$dimm"
+	guest_with_empty_memory "$offline"
 	guest_with_hotplug "$hotplug"
 	echo "0 ${status[*]}" > "$logs/check-vm-background.status"
 }

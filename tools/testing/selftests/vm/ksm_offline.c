@@ -3,7 +3,7 @@
  * Same-page merging selftests: memory goes offline while it holds merged pages.
  * They move elsewhere and stay merged, ksmd waits meanwhile, and nothing keeps
  * the number of a frame that is no more. Needs memory that can be taken
- * offline: a DIMM with memhp_default_state=online_movable, or movablecore=.
+ * offline: plugged and brought online as movable, or by movablecore=.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
