@@ -25,6 +25,7 @@
 #define ZRAM		"/dev/zram0"
 #define ZRAM_SYSFS	"/sys/block/zram0/"
 #define SWAP_BYTES	(192ULL << 20)
+#define RECLAIM_S	15
 
 static bool empty_disk(const char *path)
 {
@@ -183,6 +184,20 @@ int ksm_cgroup_enter(const char *name)
 	if (access(path, F_OK))
 		return -ENOENT;
 	return ksm_cgroup_set(name, "cgroup.procs", "0");
+}
+
+/* Reclaim from a cgroup until nothing of an area is mapped; how many pages still are. */
+size_t ksm_cgroup_reclaim(const char *name, const void *area, size_t pages)
+{
+	double end = ksm_now() + RECLAIM_S;
+	size_t left;
+
+	while ((left = area_count(area, pages, PAGEMAP_PRESENT)) && ksm_now() < end) {
+		/* EAGAIN if less was reclaimed: that is judged by the result. */
+		ksm_cgroup_set(name, "memory.reclaim", "4M");
+		usleep(10000);
+	}
+	return left;
 }
 
 /* Back to the root; the cgroup goes if it is empty. */

@@ -25,6 +25,7 @@ int ksm_swap_off(const char *device);
 
 int ksm_cgroup_enter(const char *name);
 int ksm_cgroup_set(const char *name, const char *file, const char *text);
+size_t ksm_cgroup_reclaim(const char *name, const void *area, size_t pages);
 int ksm_cgroup_leave(const char *name);
 const char *ksm_cgroup_swap_on(const char *name, enum ksm_swap_kind kind);
 

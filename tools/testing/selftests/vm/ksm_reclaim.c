@@ -49,23 +49,15 @@ static long present(long arg)
 	return area_count(present_area, PAGES, PAGEMAP_PRESENT);
 }
 
-/*
- * Reclaim from the cgroup until nothing of present_area is mapped, here or in
- * a child; returns how many pages still are.
- */
+static long reclaim_own(long arg)
+{
+	return ksm_cgroup_reclaim(CGROUP, present_area, PAGES);
+}
+
+/* Of this process or of a child; how many pages of present_area are still mapped. */
 static long reclaim_area(struct ksm_child *child)
 {
-	double end = ksm_now() + 15;
-	long left;
-
-	for (;;) {
-		left = child ? ksm_child_call(child, present, 0) : present(0);
-		if (!left || left == KSM_CHILD_LOST || ksm_now() > end)
-			return left;
-		/* EAGAIN if less was reclaimed: that is judged by the result. */
-		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
-		usleep(10000);
-	}
+	return child ? ksm_child_call(child, reclaim_own, 0) : reclaim_own(0);
 }
 
 /* The other areas' pages were never given to MADV_FREE. */
@@ -196,9 +188,9 @@ static long grandchild_mapped(long arg)
 	return ksm_child_call(&grandchild, ksm_mapped, 0);
 }
 
-static long grandchild_present(long arg)
+static long grandchild_reclaim(long arg)
 {
-	return ksm_child_call(&grandchild, present, 0);
+	return reclaim_area(&grandchild);
 }
 
 static long grandchild_wrong(long seed)
@@ -213,7 +205,6 @@ static long grandchild_wrong(long seed)
 KSM_TEST(reclaim, a_fork_of_unmerged_pages_that_others_have_in_swap)
 {
 	struct ksm_child owner;
-	double end;
 
 	ASSERT_EQ(0, ksm_child_start(&owner));
 	ASSERT_EQ(0, ksm_child_call(&owner, owner_fill, self->seed));
@@ -230,12 +221,7 @@ KSM_TEST(reclaim, a_fork_of_unmerged_pages_that_others_have_in_swap)
 	ASSERT_EQ(0, ksm_child_call(&owner, owner_forks_and_unmerges, 0));
 	ASSERT_EQ(0, ksm_child_call(&owner, ksm_mapped, 0));
 	ASSERT_EQ(PAGES, ksm_child_call(&owner, grandchild_mapped, 0));
-	end = ksm_now() + 15;
-	while (ksm_child_call(&owner, grandchild_present, 0) && ksm_now() < end) {
-		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
-		usleep(10000);
-	}
-	EXPECT_EQ(0, ksm_child_call(&owner, grandchild_present, 0));
+	EXPECT_EQ(0, ksm_child_call(&owner, grandchild_reclaim, 0));
 	EXPECT_EQ(0, ksm_child_call(&owner, grandchild_wrong, self->seed));
 	EXPECT_EQ(0, present_wrong(self->seed));
 	EXPECT_EQ(0, ksm_child_end(&owner));

@@ -22,7 +22,6 @@
 FIXTURE(reg_nodes)
 {
 	uint64_t seed;
-	void *here, *there;
 	char device[64];	/* what there is swapped to, if a test does that */
 };
 
@@ -47,21 +46,30 @@ FIXTURE_TEARDOWN_PARENT(reg_nodes)
 	}
 }
 
-static bool on_their_nodes(void *here, void *there)
+static void *here, *there;
+
+/* Equal pages, some on node 0 and some on node 1. */
+static void equal_pages(struct __test_metadata *_metadata, uint64_t seed, size_t nr_here,
+			size_t nr_there, size_t distinct)
 {
-	return area_move(here, PAGES, 0) == PAGES && area_move(there, PAGES, 1) == PAGES;
+	here = area_map(nr_here);
+	there = area_map(nr_there);
+	ASSERT_NE(NULL, here);
+	ASSERT_NE(NULL, there);
+	area_fill(here, nr_here, distinct, seed);
+	area_fill(there, nr_there, distinct, seed);
+	ASSERT_EQ(nr_here, area_move(here, nr_here, 0));
+	ASSERT_EQ(nr_there, area_move(there, nr_there, 1));
+	ASSERT_EQ(0, area_mergeable(here, nr_here));
+	ASSERT_EQ(0, area_mergeable(there, nr_there));
 }
 
 /* Equal pages, as many on node 0 as on node 1, merged across nodes. */
 #define MERGED_ACROSS()								\
 	do {									\
-		self->here = area_new(PAGES, CONTENTS, self->seed);		\
-		self->there = area_new(PAGES, CONTENTS, self->seed);		\
-		ASSERT_NE(NULL, self->here);					\
-		ASSERT_NE(NULL, self->there);					\
-		ASSERT_TRUE(on_their_nodes(self->here, self->there));		\
+		equal_pages(_metadata, self->seed, PAGES, PAGES, CONTENTS);	\
 		ASSERT_EQ(0, ksm_passes(4));					\
-		ASSERT_TRUE(pages_shared(self->here, self->there));		\
+		ASSERT_TRUE(pages_shared(here, there));				\
 		ASSERT_EQ(CONTENTS, ksm_get("pages_shared"));			\
 	} while (0)
 
@@ -70,17 +78,18 @@ static bool on_their_nodes(void *here, void *there)
 	do {									\
 		EXPECT_EQ(0, ksm_get("pages_shared"));				\
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));			\
-		EXPECT_EQ(0, area_wrong(self->here, PAGES, CONTENTS, self->seed)); \
-		EXPECT_EQ(0, area_wrong(self->there, PAGES, CONTENTS, self->seed)); \
-		ASSERT_TRUE(on_their_nodes(self->here, self->there));		\
+		EXPECT_EQ(0, area_wrong(here, PAGES, CONTENTS, self->seed));	\
+		EXPECT_EQ(0, area_wrong(there, PAGES, CONTENTS, self->seed));	\
+		ASSERT_EQ(PAGES, area_move(here, PAGES, 0));			\
+		ASSERT_EQ(PAGES, area_move(there, PAGES, 1));			\
 		ASSERT_EQ(0, ksm_passes(8));					\
-		EXPECT_EQ(PAGES, area_on_node(self->here, PAGES, 0));		\
-		EXPECT_EQ(PAGES, area_on_node(self->there, PAGES, 1));		\
-		EXPECT_EQ(CONTENTS, area_frames(self->here, PAGES));		\
-		EXPECT_EQ(CONTENTS, area_frames(self->there, PAGES));		\
+		EXPECT_EQ(PAGES, area_on_node(here, PAGES, 0));			\
+		EXPECT_EQ(PAGES, area_on_node(there, PAGES, 1));		\
+		EXPECT_EQ(CONTENTS, area_frames(here, PAGES));			\
+		EXPECT_EQ(CONTENTS, area_frames(there, PAGES));			\
 		EXPECT_EQ(2 * CONTENTS, ksm_get("pages_shared"));		\
-		EXPECT_EQ(0, area_wrong(self->here, PAGES, CONTENTS, self->seed)); \
-		EXPECT_EQ(0, area_wrong(self->there, PAGES, CONTENTS, self->seed)); \
+		EXPECT_EQ(0, area_wrong(here, PAGES, CONTENTS, self->seed));	\
+		EXPECT_EQ(0, area_wrong(there, PAGES, CONTENTS, self->seed));	\
 	} while (0)
 
 /* 2013: stale nodes in the tree of before. Somebody holds their pages, so that they stay. */
@@ -90,11 +99,11 @@ KSM_TEST(reg_nodes, pages_that_outlast_their_unmerging)
 
 	MERGED_ACROSS();
 	for (int round = 0; round < ROUNDS; round++) {
-		ASSERT_EQ(0, area_hold(self->here, PAGES, fds));
+		ASSERT_EQ(0, area_hold(here, PAGES, fds));
 		ASSERT_EQ(0, ksm_set("run", 2));
 		EXPECT_MERGE_APART();
 		ASSERT_EQ(0, area_let_go(PAGES, fds));
-		ASSERT_EQ(0, area_hold(self->there, PAGES, fds));
+		ASSERT_EQ(0, area_hold(there, PAGES, fds));
 		ASSERT_EQ(0, ksm_set("run", 2));
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		ASSERT_EQ(0, ksm_passes(8));
@@ -106,20 +115,22 @@ KSM_TEST(reg_nodes, pages_that_outlast_their_unmerging)
 /* The same with nodes that nobody has cleared away, as nothing was unmerged. */
 KSM_TEST(reg_nodes, pages_that_went_with_their_areas)
 {
-	void *here, *there;
+	void *old_here, *old_there;
 
 	MERGED_ACROSS();
-	here = self->here;
-	there = self->there;
-	self->here = area_map(PAGES);
-	self->there = area_map(PAGES);
-	area_fill(self->here, PAGES, CONTENTS, self->seed);
-	area_fill(self->there, PAGES, CONTENTS, self->seed);
-	ASSERT_EQ(0, munmap(here, PAGES * page_bytes()));
-	ASSERT_EQ(0, munmap(there, PAGES * page_bytes()));
+	old_here = here;
+	old_there = there;
+	here = area_map(PAGES);
+	there = area_map(PAGES);
+	ASSERT_NE(NULL, here);
+	ASSERT_NE(NULL, there);
+	area_fill(here, PAGES, CONTENTS, self->seed);
+	area_fill(there, PAGES, CONTENTS, self->seed);
+	ASSERT_EQ(0, munmap(old_here, PAGES * page_bytes()));
+	ASSERT_EQ(0, munmap(old_there, PAGES * page_bytes()));
 	ASSERT_EQ(0, ksm_passes(2));
-	ASSERT_EQ(0, area_mergeable(self->here, PAGES));
-	ASSERT_EQ(0, area_mergeable(self->there, PAGES));
+	ASSERT_EQ(0, area_mergeable(here, PAGES));
+	ASSERT_EQ(0, area_mergeable(there, PAGES));
 	EXPECT_MERGE_APART();
 }
 
@@ -182,20 +193,6 @@ KSM_TEST(reg_nodes, forks_while_everything_is_unmerged)
 	EXPECT_MERGE_APART();
 }
 
-/* Reclaim until nothing of an area is mapped; how many pages still are. */
-static size_t reclaim_area(void *area)
-{
-	double end = ksm_now() + 15;
-	size_t left;
-
-	while ((left = area_count(area, PAGES, PAGEMAP_PRESENT)) && ksm_now() < end) {
-		/* EAGAIN if less was reclaimed: that is judged by the result. */
-		ksm_cgroup_set(CGROUP, "memory.reclaim", "4M");
-		usleep(10000);
-	}
-	return left;
-}
-
 /* 2013: a merged page is still in the swap cache, and comes back when unmerging is over. */
 KSM_TEST(reg_nodes, swap_in_just_after_unmerging)
 {
@@ -208,25 +205,23 @@ KSM_TEST(reg_nodes, swap_in_just_after_unmerging)
 	for (int round = 0; round < ROUNDS; round++) {
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		MERGED_ACROSS();
-		ASSERT_EQ(0, area_hold(self->here, PAGES, fds));
-		EXPECT_EQ(0, reclaim_area(self->here));
-		EXPECT_EQ(0, reclaim_area(self->there));
+		ASSERT_EQ(0, area_hold(here, PAGES, fds));
+		EXPECT_EQ(0, ksm_cgroup_reclaim(CGROUP, here, PAGES));
+		EXPECT_EQ(0, ksm_cgroup_reclaim(CGROUP, there, PAGES));
 		ASSERT_EQ(0, ksm_set("run", 2));
 		EXPECT_MERGE_APART();
 		ASSERT_EQ(0, area_let_go(PAGES, fds));
-		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
-		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(there, PAGES * page_bytes()));
 		ASSERT_EQ(0, ksm_set("run", 2));
 	}
 }
 
-static void *moved_here, *moved_there;
-
 static long move(long times)
 {
 	for (long i = 0; i < times; i++) {
-		area_move(moved_here, PAGES, i % 2);
-		area_move(moved_there, PAGES, !(i % 2));
+		area_move(here, PAGES, i % 2);
+		area_move(there, PAGES, !(i % 2));
 	}
 	return 0;
 }
@@ -239,19 +234,17 @@ KSM_TEST(reg_nodes, pages_migrate_while_everything_is_unmerged)
 	for (int round = 0; round < ROUNDS; round++) {
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		MERGED_ACROSS();
-		moved_here = self->here;
-		moved_there = self->there;
 		ASSERT_EQ(0, ksm_child_start(&child));
 		ASSERT_EQ(0, ksm_child_post(&child, move, 6));
 		usleep(round * 1000);
 		ASSERT_EQ(0, ksm_set("run", 2));
-		EXPECT_EQ(0, area_ksm_pages(self->here, PAGES));
-		EXPECT_EQ(0, area_ksm_pages(self->there, PAGES));
+		EXPECT_EQ(0, area_ksm_pages(here, PAGES));
+		EXPECT_EQ(0, area_ksm_pages(there, PAGES));
 		EXPECT_EQ(0, ksm_child_result(&child));
 		EXPECT_EQ(0, ksm_child_end(&child));
 		EXPECT_MERGE_APART();
-		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
-		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(there, PAGES * page_bytes()));
 		ASSERT_EQ(0, ksm_set("run", 2));
 	}
 }
@@ -274,19 +267,19 @@ KSM_TEST(reg_nodes, swapoff_while_everything_is_unmerged)
 	for (int round = 0; round < ROUNDS; round++) {
 		ASSERT_EQ(0, ksm_set("merge_across_nodes", 1));
 		MERGED_ACROSS();
-		EXPECT_EQ(0, reclaim_area(self->here));
-		EXPECT_EQ(0, reclaim_area(self->there));
+		EXPECT_EQ(0, ksm_cgroup_reclaim(CGROUP, here, PAGES));
+		EXPECT_EQ(0, ksm_cgroup_reclaim(CGROUP, there, PAGES));
 		ASSERT_EQ(0, ksm_child_post(&child, switch_off, (long)self->device));
 		usleep(round * 1000);
 		ASSERT_EQ(0, ksm_set("run", 2));
 		EXPECT_EQ(0, ksm_child_result(&child));
-		EXPECT_EQ(0, area_count(self->here, PAGES, PAGEMAP_SWAP));
-		EXPECT_EQ(0, area_count(self->there, PAGES, PAGEMAP_SWAP));
-		EXPECT_EQ(0, area_ksm_pages(self->here, PAGES));
-		EXPECT_EQ(0, area_ksm_pages(self->there, PAGES));
+		EXPECT_EQ(0, area_count(here, PAGES, PAGEMAP_SWAP));
+		EXPECT_EQ(0, area_count(there, PAGES, PAGEMAP_SWAP));
+		EXPECT_EQ(0, area_ksm_pages(here, PAGES));
+		EXPECT_EQ(0, area_ksm_pages(there, PAGES));
 		EXPECT_MERGE_APART();
-		ASSERT_EQ(0, munmap(self->here, PAGES * page_bytes()));
-		ASSERT_EQ(0, munmap(self->there, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(here, PAGES * page_bytes()));
+		ASSERT_EQ(0, munmap(there, PAGES * page_bytes()));
 		ASSERT_EQ(0, ksm_set("run", 2));
 		ASSERT_EQ(0, swapon(self->device, 0));
 	}
@@ -296,21 +289,8 @@ KSM_TEST(reg_nodes, swapoff_while_everything_is_unmerged)
 /* 2017: two KSM pages of one content, one on each node, meet on one node. */
 KSM_TEST(reg_nodes, equal_merged_pages_migrate_to_one_node)
 {
-	void *here, *there;
-
-	if (!two_nodes())
-		SKIP(return, "one NUMA node only");
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
-	here = area_map(20);
-	there = area_map(20);
-	ASSERT_NE(NULL, here);
-	ASSERT_NE(NULL, there);
-	area_fill(here, 20, 2, self->seed);
-	area_fill(there, 20, 2, self->seed);
-	if (area_move(here, 20, 0) != 20 || area_move(there, 20, 1) != 20)
-		SKIP(return, "pages can't be moved between nodes");
-	ASSERT_EQ(0, area_mergeable(here, 20));
-	ASSERT_EQ(0, area_mergeable(there, 20));
+	equal_pages(_metadata, self->seed, 20, 20, 2);
 	ASSERT_EQ(0, ksm_passes(4));
 	EXPECT_EQ(2, area_frames(here, 20));
 	EXPECT_EQ(2, area_frames(there, 20));
@@ -332,23 +312,10 @@ KSM_TEST(reg_nodes, equal_merged_pages_migrate_to_one_node)
 /* Nobody told the page that waited there. */
 KSM_TEST(reg_nodes, a_merged_page_comes_to_the_node_of_an_equal_one)
 {
-	void *here, *there;
-
-	if (!two_nodes())
-		SKIP(return, "one NUMA node only");
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
 	/* Alone with its sample at first, then not. */
 	for (int round = 0; round < 2; round++) {
-		here = area_map(4);
-		there = area_map(1);
-		ASSERT_NE(NULL, here);
-		ASSERT_NE(NULL, there);
-		area_fill(here, 4, 1, self->seed);
-		area_fill(there, 1, 1, self->seed);
-		if (area_move(here, 4, 0) != 4 || area_move(there, 1, 1) != 1)
-			SKIP(return, "pages can't be moved between nodes");
-		ASSERT_EQ(0, area_mergeable(here, 4));
-		ASSERT_EQ(0, area_mergeable(there, 1));
+		equal_pages(_metadata, self->seed, 4, 1, 1);
 		ASSERT_EQ(0, ksm_passes(4));
 		ASSERT_EQ(1, area_frames(here, 4));
 		ASSERT_FALSE(pages_shared(here, there));
@@ -366,20 +333,7 @@ KSM_TEST(reg_nodes, a_merged_page_comes_to_the_node_of_an_equal_one)
 /* Merging across nodes is the default, and takes the nearest page it finds. */
 KSM_TEST(reg_nodes, equal_pages_of_two_nodes_merge_by_default)
 {
-	void *here, *there;
-
-	if (!two_nodes())
-		SKIP(return, "one NUMA node only");
-	here = area_map(4);
-	there = area_map(4);
-	ASSERT_NE(NULL, here);
-	ASSERT_NE(NULL, there);
-	area_fill(here, 4, 1, self->seed);
-	area_fill(there, 4, 1, self->seed);
-	if (area_move(here, 4, 0) != 4 || area_move(there, 4, 1) != 4)
-		SKIP(return, "pages can't be moved between nodes");
-	ASSERT_EQ(0, area_mergeable(here, 4));
-	ASSERT_EQ(0, area_mergeable(there, 4));
+	equal_pages(_metadata, self->seed, 4, 4, 1);
 	ASSERT_EQ(0, ksm_passes(4));
 	EXPECT_TRUE(pages_shared(here, there));
 	EXPECT_EQ(1, ksm_get("pages_shared"));
